@@ -1,0 +1,331 @@
+// Layer: a value that computes forward and backward; and all that is written once over visit.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+#include <residua/core/parameter.hpp>
+#include <residua/core/tape.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+template <typename S> class Layer;
+
+// --- visiting --------------------------------------------------------------------------------------------------------
+
+/// Sees the parameters, buffers and layers of a network, each with its path, in PyTorch's order: a layer's own
+/// parameters where its visit names them, children in between.
+template <typename S>
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  virtual void parameter(const std::string& /*path*/, Parameter<S>&) {}
+  virtual void buffer(const std::string& /*path*/, Buffer<S>&) {}
+  /// A layer, before its contents. Leaves are the layers without layers inside.
+  virtual void layer(const std::string& /*path*/, const std::type_info&, void* /*address*/) {}
+};
+
+namespace detail {
+
+struct AnyVisit {
+  void operator()(std::string_view, auto&&) const {}
+};
+
+template <typename T>
+concept Visitable = requires(T& self) { std::remove_const_t<T>::visit(self, AnyVisit{}); };
+
+/// What a layer's visit is given: extends the path and tells parameters, buffers and layers apart.
+template <typename S>
+class Walk {
+ public:
+  Walk(Visitor<S>& visitor, std::string path) : visitor_(visitor), path_(std::move(path)) {}
+
+  template <typename Member>
+  void operator()(std::string_view name, Member& member) {
+    const std::size_t length = path_.size();
+    if (!name.empty()) {
+      if (length != 0) path_ += '.';
+      path_ += name;
+    }
+    node(member);
+    path_.resize(length);
+  }
+
+  template <typename Member>
+  void node(Member& member) {
+    if constexpr (std::is_base_of_v<Parameter<S>, Member>) {
+      if (!member.value.empty()) visitor_.parameter(path_, member);
+    } else if constexpr (std::is_base_of_v<Buffer<S>, Member>) {
+      if (!member.value.empty()) visitor_.buffer(path_, member);
+    } else if constexpr (requires { member.walk(*this); }) {
+      member.walk(*this);
+    } else {
+      static_assert(Visitable<Member>, "residua: visit shows parameters, buffers and layers of the layer's own scalar");
+      visitor_.layer(path_, typeid(Member), &member);
+      Member::visit(member, *this);
+    }
+  }
+
+ private:
+  Visitor<S>& visitor_;
+  std::string path_;
+};
+
+}  // namespace detail
+
+/// Shows all parameters, buffers and layers of `net`, itself included, to `visitor`.
+template <typename S, typename Net>
+void walk(Net& net, Visitor<S>& visitor, const std::string& path = "") {
+  detail::Walk<S>(visitor, path).node(const_cast<std::remove_const_t<Net>&>(net));
+}
+
+/// All parameters with their paths, as PyTorch's named_parameters().
+template <typename S, typename Net>
+std::vector<std::pair<std::string, ParameterHandle<S>>> named_parameters(Net& net) {
+  struct Collect : Visitor<S> {
+    std::vector<std::pair<std::string, ParameterHandle<S>>> found;
+    void parameter(const std::string& path, Parameter<S>& p) override { found.emplace_back(path, p.handle()); }
+  } collect;
+  walk<S>(net, collect);
+  return std::move(collect.found);
+}
+
+/// All buffers with their paths, as PyTorch's named_buffers().
+template <typename S, typename Net>
+std::vector<std::pair<std::string, BufferHandle<S>>> named_buffers(Net& net) {
+  struct Collect : Visitor<S> {
+    std::vector<std::pair<std::string, BufferHandle<S>>> found;
+    void buffer(const std::string& path, Buffer<S>& b) override { found.emplace_back(path, b.handle()); }
+  } collect;
+  walk<S>(net, collect);
+  return std::move(collect.found);
+}
+
+/// All parameters, in the order of named_parameters().
+template <typename S, typename Net>
+std::vector<ParameterHandle<S>> parameters(Net& net) {
+  std::vector<ParameterHandle<S>> handles;
+  for (auto& [path, handle] : named_parameters<S>(net)) handles.push_back(handle);
+  return handles;
+}
+
+/// The layer at `path`. Throws Error when there is none, or one of another type.
+template <typename T, typename S, typename Net>
+T& get(Net& net, std::string_view path) {
+  struct Find : Visitor<S> {
+    std::string_view wanted;
+    void* found = nullptr;
+    std::string other;
+    void layer(const std::string& path, const std::type_info& type, void* address) override {
+      if (path != wanted || found != nullptr) return;
+      if (type == typeid(T)) {
+        found = address;
+      } else {
+        other = detail::short_name(type);
+      }
+    }
+  } find;
+  find.wanted = path;
+  walk<S>(net, find);
+  if (find.found == nullptr && find.other.empty()) fail("get", "there is no layer named '", path, "'");
+  if (find.found == nullptr) {
+    fail("get", "'", path, "' is a ", find.other, ", not a ", detail::short_name(typeid(T)), " of this scalar");
+  }
+  return *static_cast<T*>(find.found);
+}
+
+/// What every layer of the library, and Layer<S> around one of your own, can be asked.
+template <typename Derived, typename S>
+class Network {
+ public:
+  /// Prediction: evaluates x, keeps nothing. Safe to call from many threads at once.
+  Tensor<S> operator()(Tensor<S> x) const {
+    Tape<S> tape;
+    return self().forward(std::move(x), tape);
+  }
+
+  /// Shared handles of all parameters, in visiting order.
+  std::vector<ParameterHandle<S>> parameters() { return residua::parameters<S>(self()); }
+
+  /// Pairs of path and handle, named as PyTorch names them: "layer1.0.conv1.weight".
+  auto named_parameters() { return residua::named_parameters<S>(self()); }
+  auto named_buffers() { return residua::named_buffers<S>(self()); }
+
+  /// The layer at a path: net.get<Conv2d<float>>("block0.conv1"). Throws Error when there is none of that type.
+  template <typename T> T& get(std::string_view path) { return residua::get<T, S>(self(), path); }
+  template <typename T> const T& get(std::string_view path) const { return residua::get<T, S>(self(), path); }
+
+ private:
+  Derived& self() { return static_cast<Derived&>(*this); }
+  const Derived& self() const { return static_cast<const Derived&>(*this); }
+};
+
+// --- children --------------------------------------------------------------------------------------------------------
+
+/// child.forward in the scope of its name, seen by the tape's observer. What a composite calls for each child.
+template <typename S, typename Child>
+Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S>& tape) {
+  auto scope = tape.scope(name);
+  if (!tape.observed()) return child.forward(std::move(x), tape);
+  const Shape input = x.shape();
+  Tensor<S> y = child.forward(std::move(x), tape);
+  if (!name.empty()) tape.report(false, input, y);
+  return y;
+}
+
+/// child.backward in the scope of its name, seen by the tape's observer.
+template <typename S, typename Child>
+Tensor<S> backward(Child& child, std::string_view name, Tensor<S> dy, Tape<S>& tape) {
+  auto scope = tape.scope(name);
+  if (!tape.observed()) return child.backward(std::move(dy), tape);
+  const Shape input = dy.shape();
+  Tensor<S> dx = child.backward(std::move(dy), tape);
+  if (!name.empty()) tape.report(true, input, dx);
+  return dx;
+}
+
+// --- any layer -------------------------------------------------------------------------------------------------------
+
+/// Holds any layer of scalar S: any copyable type with
+///
+///     Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const;     // pushes what backward needs
+///     Tensor<S> backward(Tensor<S> dy, Tape<S>& tape);         // pops it, adds parameter gradients, returns dx
+///     static void visit(auto& self, auto&& v);                 // v("name", self.member) for parameters, buffers, layers
+///
+/// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only) and
+/// `Index multiply_adds(const Shape& input) const`. A value, as std::function is: copying it copies the layer with new
+/// parameters, assigning a layer of the same type assigns into the existing parameters.
+template <typename S>
+class Layer : public Network<Layer<S>, S> {
+ public:
+  template <typename T>
+    requires(!std::derived_from<std::remove_cvref_t<T>, Layer>)
+  Layer(T&& layer) : held_(std::make_unique<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {
+    using L = std::remove_cvref_t<T>;
+    static_assert(std::copy_constructible<L>, "residua: a layer is a value and must be copyable");
+    static_assert(requires(const L& l, Tensor<S> x, Tape<S>& t) { { l.forward(x, t) } -> std::same_as<Tensor<S>>; },
+                  "residua: a layer needs Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const, with the network's S");
+    static_assert(requires(L& l, Tensor<S> dy, Tape<S>& t) { { l.backward(dy, t) } -> std::same_as<Tensor<S>>; },
+                  "residua: a layer needs Tensor<S> backward(Tensor<S> dy, Tape<S>& tape), with the network's S");
+    static_assert(detail::Visitable<L>, "residua: a layer needs static void visit(auto& self, auto&& v)");
+  }
+
+  Layer(const Layer& other) : held_(other.held_->clone()) {}
+  Layer(Layer&&) noexcept = default;
+  Layer& operator=(const Layer& other) {
+    if (this == &other) return *this;
+    if (!held_ || !held_->assign(*other.held_)) held_ = other.held_->clone();
+    return *this;
+  }
+  Layer& operator=(Layer&& other) {
+    if (this == &other) return *this;
+    if (!held_ || !other.held_ || !held_->take(*other.held_)) held_ = std::move(other.held_);
+    return *this;
+  }
+
+  Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const { return held().forward(std::move(x), tape); }
+  Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) { return held().backward(std::move(dy), tape); }
+
+  /// The same function for prediction only; a copy of the layer where it has no faster form.
+  Layer inference() const { return held().inference(); }
+
+  /// Multiplications each followed by an addition that forward does for an input of this shape; 0 where not counted.
+  Index multiply_adds(const Shape& input) const { return held().multiply_adds(input); }
+
+  const std::type_info& type() const { return held().type(); }
+
+  /// The held layer when it is a T, else null.
+  template <typename T> T* target() { return type() == typeid(T) ? static_cast<T*>(held().address()) : nullptr; }
+  template <typename T> const T* target() const { return const_cast<Layer*>(this)->target<T>(); }
+
+  void walk(detail::Walk<S>& walk) { held().walk(walk); }
+  static void visit(auto& self, auto&& v) { v("", self); }
+
+ private:
+  struct Held {
+    virtual ~Held() = default;
+    virtual std::unique_ptr<Held> clone() const = 0;
+    virtual bool assign(const Held& other) = 0;
+    virtual bool take(Held& other) = 0;
+    virtual Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const = 0;
+    virtual Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) = 0;
+    virtual Layer inference() const = 0;
+    virtual Index multiply_adds(const Shape& input) const = 0;
+    virtual void walk(detail::Walk<S>& walk) = 0;
+    virtual const std::type_info& type() const = 0;
+    virtual void* address() = 0;
+  };
+
+  template <typename T>
+  struct Holder final : Held {
+    T layer;
+
+    explicit Holder(const T& from) : layer(from) {}
+    explicit Holder(T&& from) : layer(std::move(from)) {}
+
+    std::unique_ptr<Held> clone() const override { return std::make_unique<Holder>(layer); }
+    bool assign(const Held& other) override {
+      if constexpr (std::is_copy_assignable_v<T>) {
+        if (other.type() != typeid(T)) return false;
+        layer = static_cast<const Holder&>(other).layer;
+        return true;
+      }
+      return false;
+    }
+    bool take(Held& other) override {
+      if constexpr (std::is_move_assignable_v<T>) {
+        if (other.type() != typeid(T)) return false;
+        layer = std::move(static_cast<Holder&>(other).layer);
+        return true;
+      }
+      return false;
+    }
+    Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const override { return layer.forward(std::move(x), tape); }
+    Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) override { return layer.backward(std::move(dy), tape); }
+    Layer inference() const override {
+      if constexpr (requires { layer.inference(); }) {
+        return layer.inference();
+      } else {
+        return Layer(layer);
+      }
+    }
+    Index multiply_adds(const Shape& input) const override {
+      if constexpr (requires { layer.multiply_adds(input); }) {
+        return layer.multiply_adds(input);
+      } else {
+        return 0;
+      }
+    }
+    void walk(detail::Walk<S>& walk) override { walk.node(layer); }
+    const std::type_info& type() const override { return typeid(T); }
+    void* address() override { return &layer; }
+  };
+
+  Held& held() const {
+    if (!held_) fail("Layer", "expected a layer, got one that was moved from");
+    return *held_;
+  }
+
+  std::unique_ptr<Held> held_;
+};
+
+/// The same network for prediction only: norms folded into convolutions, activations and sums fused into their ends.
+template <typename S>
+Layer<S> inference(const Layer<S>& net) {
+  return net.inference();
+}
+
+/// As above, for any layer or block.
+template <typename Net>
+auto inference(const Net& net) {
+  return net.inference();
+}
+
+}  // namespace residua::inline RESIDUA_ABI

@@ -1,0 +1,193 @@
+// Where tensors' memory comes from: shared blocks, and a capped cache of free ones.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include <residua/core/version.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// What memory_statistics() tells; sizes in bytes.
+struct MemoryStatistics {
+  std::size_t live = 0;                ///< held by tensors now
+  std::size_t cached = 0;              ///< free, kept for the next tensors
+  std::size_t peak = 0;                ///< largest `live` so far
+  std::uint64_t system_requests = 0;   ///< how often the system was asked for memory
+  std::uint64_t copies = 0;            ///< how often a write had to copy a shared tensor first
+};
+
+namespace detail {
+
+inline constexpr std::size_t alignment = 64;
+
+/// The header in front of every block; the elements begin one alignment further on.
+struct Block {
+  std::atomic<std::size_t> owners{1};
+  std::size_t bin = 0;
+  Block* next = nullptr;
+
+  void* data() { return reinterpret_cast<std::byte*>(this) + alignment; }
+};
+static_assert(sizeof(Block) <= alignment);
+
+/// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request.
+/// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): the largest free
+/// ones go back to the system first. One cache serves all threads, and a thread that ends leaves nothing behind.
+class MemoryCache {
+ public:
+  static MemoryCache& instance() {
+    static MemoryCache* cache = new MemoryCache;  // never destroyed: tensors with static lifetime may outlive any order
+    return *cache;
+  }
+
+  Block* acquire(std::size_t bytes) {
+    const std::size_t bin = bin_of(bytes);
+    const std::size_t size = size_of(bin);
+    {
+      std::lock_guard lock(mutex_);
+      statistics_.live += size;
+      statistics_.peak = std::max(statistics_.peak, statistics_.live);
+      if (Block* block = free_[bin]) {
+        free_[bin] = block->next;
+        statistics_.cached -= size;
+        block->owners.store(1, std::memory_order_relaxed);
+        return block;
+      }
+      ++statistics_.system_requests;
+    }
+    // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
+    void* raw = ::operator new(size + 2 * alignment, std::align_val_t{alignment}, std::nothrow);
+    if (raw == nullptr) raw = retry(size);
+    Block* block = new (raw) Block;
+    block->bin = bin;
+    return block;
+  }
+
+  void release(Block* block) {
+    std::lock_guard lock(mutex_);
+    const std::size_t size = size_of(block->bin);
+    statistics_.live -= size;
+    statistics_.cached += size;
+    block->next = std::exchange(free_[block->bin], block);
+    trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
+  }
+
+  /// Gives all free memory back to the system.
+  void clear() {
+    std::lock_guard lock(mutex_);
+    statistics_.peak = statistics_.live;
+    trim(statistics_.live);
+  }
+
+  void count_copy() {
+    std::lock_guard lock(mutex_);
+    ++statistics_.copies;
+  }
+
+  MemoryStatistics statistics() {
+    std::lock_guard lock(mutex_);
+    return statistics_;
+  }
+
+ private:
+  static constexpr std::size_t smallest = 6;  // 2^6 bytes
+
+  static std::size_t bin_of(std::size_t bytes) {
+    const std::size_t wanted = std::max<std::size_t>(bytes, std::size_t{1} << smallest) - 1;
+    const auto power = static_cast<std::size_t>(std::bit_width(wanted)) - 1;      // 2^power <= wanted
+    return 4 * (power - smallest + 1) + ((wanted >> (power - 2)) & 3) - 3;
+  }
+  static std::size_t size_of(std::size_t bin) {
+    const std::size_t power = smallest + bin / 4;
+    return (std::size_t{1} << power) + (bin % 4) * (std::size_t{1} << (power - 2));
+  }
+
+  void trim(std::size_t limit) {
+    for (std::size_t bin = free_.size(); bin-- > 0;) {
+      while (free_[bin] != nullptr && statistics_.live + statistics_.cached > limit) {
+        Block* block = free_[bin];
+        free_[bin] = block->next;
+        statistics_.cached -= size_of(bin);
+        block->~Block();
+        ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
+      }
+    }
+  }
+
+  void* retry(std::size_t size) {
+    clear();
+    try {
+      return ::operator new(size + 2 * alignment, std::align_val_t{alignment});
+    } catch (...) {
+      std::lock_guard lock(mutex_);
+      statistics_.live -= size;
+      throw;
+    }
+  }
+
+  std::mutex mutex_;
+  std::array<Block*, 256> free_{};
+  MemoryStatistics statistics_;
+};
+
+/// A counted reference to a block. The count is atomic, so owners may live in different threads.
+class Storage {
+ public:
+  Storage() = default;
+  explicit Storage(std::size_t bytes) : block_(bytes == 0 ? nullptr : MemoryCache::instance().acquire(bytes)) {}
+  Storage(const Storage& other) : block_(other.block_) {
+    if (block_) block_->owners.fetch_add(1, std::memory_order_relaxed);
+  }
+  Storage(Storage&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Storage& operator=(Storage other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Storage() {
+    if (block_ && block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      MemoryCache::instance().release(block_);
+    }
+  }
+
+  void* data() const { return block_ ? block_->data() : nullptr; }
+
+  /// True when nobody else holds the block; what earlier owners did with it has happened by then.
+  bool unique() const { return block_ == nullptr || block_->owners.load(std::memory_order_acquire) == 1; }
+
+ private:
+  Block* block_ = nullptr;
+};
+
+/// The cache as an allocator for standard containers.
+template <typename T>
+struct CachedAllocator {
+  using value_type = T;
+  CachedAllocator() = default;
+  template <typename U> CachedAllocator(const CachedAllocator<U>&) {}
+
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(MemoryCache::instance().acquire(count * sizeof(T))->data());
+  }
+  void deallocate(T* data, std::size_t) {
+    MemoryCache::instance().release(reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(data) - alignment));
+  }
+  friend bool operator==(CachedAllocator, CachedAllocator) { return true; }
+};
+
+}  // namespace detail
+
+/// What the library holds at the moment, and how often it asked the system or copied. Process-wide.
+inline MemoryStatistics memory_statistics() { return detail::MemoryCache::instance().statistics(); }
+
+/// Gives the cache of free memory back to the system. Never needed for correctness.
+inline void release_memory() { detail::MemoryCache::instance().clear(); }
+
+}  // namespace residua::inline RESIDUA_ABI

@@ -1,0 +1,295 @@
+// Tape: what a forward pass leaves for the backward pass.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cxxabi.h>
+#include <exception>
+#include <functional>
+#include <new>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+#include <residua/core/memory.hpp>
+#include <residua/core/random.hpp>
+#include <residua/core/tensor.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+enum class Mode {
+  train,     ///< BatchNorm uses the batch's statistics, Dropout drops
+  evaluate,  ///< BatchNorm uses its running statistics, Dropout does nothing
+};
+
+struct TapeOptions {
+  Mode mode = Mode::train;
+  bool record = true;          ///< keep what backward needs
+  bool input_gradient = true;  ///< the gradient by the network's input is wanted; without it the first layers skip theirs
+  bool update_statistics = false;  ///< running statistics follow forward alone, for a tape that will see no backward
+};
+
+namespace detail {
+
+/// One value of any copyable type, in memory from the cache.
+class Record {
+ public:
+  template <typename T>
+  static Record of(T value) {
+    static_assert(alignof(T) <= alignment);
+    Record record;
+    record.object_ = new (MemoryCache::instance().acquire(sizeof(T))->data()) T(std::move(value));
+    record.type_ = &typeid(T);
+    record.destroy_ = [](void* object) { static_cast<T*>(object)->~T(); };
+    if constexpr (std::is_invocable_v<T&>) record.call_ = [](void* object) { (*static_cast<T*>(object))(); };
+    return record;
+  }
+
+  Record(Record&& other) noexcept { *this = std::move(other); }
+  Record& operator=(Record&& other) noexcept {
+    std::swap(object_, other.object_);
+    std::swap(type_, other.type_);
+    std::swap(destroy_, other.destroy_);
+    std::swap(call_, other.call_);
+    return *this;
+  }
+  ~Record() {
+    if (object_ == nullptr) return;
+    destroy_(object_);
+    CachedAllocator<std::byte>().deallocate(static_cast<std::byte*>(object_), 0);
+  }
+
+  const std::type_info& type() const { return *type_; }
+  template <typename T> T& as() { return *static_cast<T*>(object_); }
+  void operator()() { call_(object_); }
+
+ private:
+  Record() = default;
+
+  void* object_ = nullptr;
+  const std::type_info* type_ = nullptr;
+  void (*destroy_)(void*) = nullptr;
+  void (*call_)(void*) = nullptr;
+};
+
+/// A type's name as users write it: without namespaces and template arguments.
+inline std::string short_name(const std::type_info& type) {
+  int status = 0;
+  char* raw = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+  std::string name = status == 0 ? raw : type.name();
+  std::free(raw);
+  name = name.substr(0, name.find('<'));
+  const auto colon = name.rfind("::");
+  return colon == std::string::npos ? name : name.substr(colon + 2);
+}
+
+}  // namespace detail
+
+/// What an observer sees after each named layer's forward and backward.
+template <typename S>
+struct Observation {
+  std::string path;         ///< the layer's path, like layer2.0.conv1
+  bool backward;            ///< false: `output` is the activation; true: `output` is the gradient by the layer's input
+  const Shape& input;       ///< shape of what went in
+  const Tensor<S>& output;  ///< what came out
+};
+
+/// Last in, first out: a layer's forward pushes what its backward will pop. A tape belongs to one thread; a network may
+/// be used with many tapes at once.
+///
+///     Tape<float> tape(rng);                                  // a training step
+///     Tape<float> tape(rng, {.mode = Mode::evaluate});        // gradients of the network as it predicts
+///     Tape<float> tape;                                       // prediction: evaluates, keeps nothing
+template <typename S>
+class Tape {
+ public:
+  Tape() : Tape(nullptr, {.mode = Mode::evaluate, .record = false}) {}
+
+  /// Draws from `random`, which must outlive the tape.
+  explicit Tape(Random& random, TapeOptions options = {}) : Tape(&random, options) {}
+
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  bool training() const { return options_.mode == Mode::train; }
+  bool recording() const { return options_.record; }
+
+  /// The generator handed in. Throws Error when there is none.
+  Random& random() {
+    if (random_ == nullptr) fail(place("Tape"), "expected a tape made with a Random, got one without");
+    return *random_;
+  }
+
+  // --- recording -----------------------------------------------------------------------------------------------------
+
+  /// Keeps values for backward; drops them when the tape does not record. One call is matched by one pop.
+  template <typename... T>
+  void push(T... values) {
+    push_for(true, std::move(values)...);
+  }
+
+  /// As push, for a layer that says whether it has `trainable` parameters of its own. If it has none, and no gradient by
+  /// its input is wanted, nothing is kept, and its backward will find output_gradient() false.
+  template <typename... T>
+  void push_for(bool trainable, T... values) {
+    const bool wanted_before = gradient_wanted_;
+    gradient_wanted_ = wanted_before || trainable;
+    if (!recording()) return;
+    using Kept = std::tuple<T...>;
+    entries_.push_back({detail::Record::of(gradient_wanted_ ? Kept(std::move(values)...) : Kept()), place_,
+                        wanted_before, gradient_wanted_});
+  }
+
+  /// Takes back what the same layer's forward pushed last: one value, or a tuple of several.
+  /// Throws Error when the tape is empty, or when the last push was another layer's or of other types.
+  template <typename... T>
+  auto pop() {
+    using Kept = std::tuple<T...>;
+    if (entries_.empty()) fail(place("Tape"), "expected a recorded forward before backward, got an empty tape");
+    Entry& last = entries_.back();
+    if (last.place != place_ || last.record.type() != typeid(Kept)) {
+      fail(place("Tape"), "expected to find on the tape what this layer's forward pushed, got what another one pushed");
+    }
+    Kept kept = std::move(last.record.template as<Kept>());
+    gradient_wanted_ = last.input_gradient;
+    output_gradient_ = last.output_gradient;
+    entries_.pop_back();
+    settle();
+    if constexpr (sizeof...(T) == 1) {
+      return std::get<0>(std::move(kept));
+    } else {
+      return kept;
+    }
+  }
+
+  /// In forward: whether the gradient by the tensor now flowing will be wanted. After a pop in backward: whether the
+  /// gradient by this layer's input is; where it is not, backward may return an empty tensor.
+  bool input_gradient() const { return gradient_wanted_; }
+  void set_input_gradient(bool wanted) { gradient_wanted_ = wanted; }
+
+  /// After a pop: whether anybody wants what this layer's backward computes. Where not, dy is not to be read.
+  bool output_gradient() const { return output_gradient_; }
+
+  /// Runs `update` when the backward passes of everything recorded are done: in the order of the forward passes, and not
+  /// at all when one of them throws. So do running statistics change.
+  template <typename Update>
+  void on_success(Update update) {
+    updates_.push_back(detail::Record::of(std::move(update)));
+    settle();
+  }
+
+  /// Forgets everything recorded.
+  void clear() {
+    while (!entries_.empty()) entries_.pop_back();
+    updates_.clear();
+    gradient_wanted_ = options_.input_gradient;
+  }
+
+  bool empty() const { return entries_.empty(); }
+
+  /// Whether a layer with running statistics calls on_success in forward instead of in backward.
+  bool updates_in_forward() const { return options_.update_statistics; }
+
+  // --- where we are --------------------------------------------------------------------------------------------------
+
+  /// Enters a layer by name for the length of a block; composites open one around each child. The empty name adds
+  /// nothing to the path. A forward that throws leaves the tape as it was when the scope was entered.
+  class Scope {
+   public:
+    Scope(Tape& tape, std::string_view name)
+        : tape_(tape), outer_(tape.scope_), name_(name), entries_(tape.entries_.size()),
+          updates_(tape.updates_.size()), place_(tape.place_), wanted_(tape.gradient_wanted_),
+          exceptions_(std::uncaught_exceptions()) {
+      tape.scope_ = this;
+      ++tape.depth_;
+      if (!name.empty()) tape.place_ = tape.place_ * 0x9E3779B97F4A7C15u + std::hash<std::string_view>()(name);
+    }
+    ~Scope() noexcept(false) {
+      tape_.scope_ = outer_;
+      tape_.place_ = place_;
+      --tape_.depth_;
+      if (std::uncaught_exceptions() > exceptions_) {
+        while (tape_.entries_.size() > entries_) tape_.entries_.pop_back();
+        while (tape_.updates_.size() > updates_) tape_.updates_.pop_back();
+        tape_.gradient_wanted_ = wanted_;
+      } else {
+        tape_.settle();
+      }
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    friend class Tape;
+    Tape& tape_;
+    Scope* outer_;
+    std::string_view name_;
+    std::size_t entries_, updates_;
+    std::uint64_t place_;
+    bool wanted_;
+    int exceptions_;
+  };
+
+  [[nodiscard]] Scope scope(std::string_view name) { return Scope(*this, name); }
+
+  /// The path of the layer that is running, or `otherwise` at the top.
+  std::string place(std::string_view otherwise) const {
+    std::string path;
+    for (const Scope* scope = scope_; scope != nullptr; scope = scope->outer_) {
+      if (scope->name_.empty()) continue;
+      path = path.empty() ? std::string(scope->name_) : std::string(scope->name_) + '.' + path;
+    }
+    return path.empty() ? std::string(otherwise) : path;
+  }
+
+  /// Throws Error("place: parts…"); `layer` is the name used at the top.
+  template <typename... Parts>
+  [[noreturn]] void fail(std::string_view layer, const Parts&... parts) const {
+    residua::fail(place(layer), parts...);
+  }
+
+  // --- watching ------------------------------------------------------------------------------------------------------
+
+  /// Calls `f` after each named layer's forward and backward. A tape without an observer pays nothing for it.
+  void observe(std::function<void(const Observation<S>&)> f) { observer_ = std::move(f); }
+
+  bool observed() const { return static_cast<bool>(observer_); }
+  void report(bool backward, const Shape& input, const Tensor<S>& output) {
+    observer_({place(""), backward, input, output});
+  }
+
+ private:
+  struct Entry {
+    detail::Record record;
+    std::uint64_t place;
+    bool input_gradient, output_gradient;
+  };
+
+  Tape(Random* random, TapeOptions options)
+      : random_(random), options_(options), gradient_wanted_(options.input_gradient) {}
+
+  /// Runs the updates once nothing recorded is left and no layer is running. Backward collected them last layer first.
+  void settle() {
+    if (updates_.empty() || !entries_.empty() || depth_ > 0) return;
+    auto updates = std::exchange(updates_, {});
+    if (!updates_in_forward()) std::reverse(updates.begin(), updates.end());
+    for (detail::Record& update : updates) update();
+  }
+
+  Random* random_;
+  TapeOptions options_;
+  bool gradient_wanted_;
+  bool output_gradient_ = true;
+  std::vector<Entry, detail::CachedAllocator<Entry>> entries_;
+  std::vector<detail::Record, detail::CachedAllocator<detail::Record>> updates_;
+  Scope* scope_ = nullptr;
+  std::uint64_t place_ = 0;
+  int depth_ = 0;
+  std::function<void(const Observation<S>&)> observer_;
+};
+
+}  // namespace residua::inline RESIDUA_ABI

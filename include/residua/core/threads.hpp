@@ -1,0 +1,198 @@
+// parallel_for: the only place where threads come from.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include <residua/core/eigen.hpp>
+#include <residua/core/error.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+namespace detail {
+
+/// A call to be made: a body's address and how to call it. Costs no memory.
+struct BlockBody {
+  void* body;
+  void (*call)(void* body, Index block);
+};
+
+/// Workers that wait for a job, and the caller, which works too. A job is a count of blocks; whoever is free takes the
+/// next one, so the blocks of a job may run anywhere and in any order.
+class ThreadPool {
+ public:
+  static ThreadPool& instance() {
+    static ThreadPool pool;
+    return pool;
+  }
+
+  ThreadPool() : threads_(default_threads()) {}
+  ~ThreadPool() { stop(); }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
+
+  void resize(int threads) {
+    std::lock_guard busy(busy_);
+    stop();
+    threads_.store(threads, std::memory_order_relaxed);
+  }
+
+  void run(Index blocks, BlockBody body) {
+    std::unique_lock busy(busy_, std::defer_lock);
+    if (blocks < 2 || threads() == 1 || inside() || !busy.try_lock()) {
+      for (Index block = 0; block < blocks; ++block) body.call(body.body, block);
+      return;
+    }
+    if (workers_.empty()) start();
+    {
+      std::lock_guard lock(mutex_);
+      body_ = body;
+      blocks_ = blocks;
+      next_.store(0, std::memory_order_relaxed);
+      error_ = nullptr;
+      job_.fetch_add(1, std::memory_order_release);
+      open_ = true;
+    }
+    wake_.notify_all();
+    take_blocks(body, blocks);
+    {
+      std::unique_lock lock(mutex_);
+      open_ = false;
+      idle_.wait(lock, [&] { return working_ == 0; });
+    }
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+ private:
+  static int default_threads() {
+    if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
+      const int threads = std::atoi(wanted);
+      if (threads > 0) return threads;
+    }
+#if defined(__linux__)
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) return std::max(1, CPU_COUNT(&cpus));
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+
+  static bool& inside() {
+    thread_local bool inside = false;
+    return inside;
+  }
+
+  void start() {
+    stopping_ = false;
+    const std::uint64_t job = job_.load(std::memory_order_relaxed);
+    for (int i = 1; i < threads(); ++i) workers_.emplace_back([this, job] { work(job); });
+  }
+
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+      job_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+  }
+
+  void work(std::uint64_t seen) {
+    inside() = true;
+    while (true) {
+      // The next job of a network comes within microseconds: look for it a while before going to sleep.
+      for (int spin = 0; spin < 4000 && job_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
+      seen = job_.load(std::memory_order_relaxed);
+      if (stopping_) return;
+      if (!open_) continue;
+      ++working_;
+      const BlockBody body = body_;
+      const Index blocks = blocks_;
+      lock.unlock();
+      take_blocks(body, blocks);
+      lock.lock();
+      if (--working_ == 0) idle_.notify_one();
+    }
+  }
+
+  void take_blocks(BlockBody body, Index blocks) {
+    const bool outer = std::exchange(inside(), true);
+    try {
+      for (Index block; (block = next_.fetch_add(1, std::memory_order_relaxed)) < blocks;) body.call(body.body, block);
+    } catch (...) {
+      next_.store(blocks, std::memory_order_relaxed);
+      std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+    inside() = outer;
+  }
+
+  static void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  std::mutex busy_;  // held by the one caller whose job the pool runs
+  std::atomic<int> threads_;
+  std::vector<std::thread> workers_;
+
+  std::mutex mutex_;  // guards all below but the atomics
+  std::condition_variable wake_, idle_;
+  std::atomic<std::uint64_t> job_{0};
+  std::atomic<Index> next_{0};
+  bool open_ = false, stopping_ = false;
+  int working_ = 0;
+  BlockBody body_{};
+  Index blocks_ = 0;
+  std::exception_ptr error_;
+};
+
+}  // namespace detail
+
+/// How many threads work on one call. Changes speed, never a bit of a result.
+/// Default: OMP_NUM_THREADS where it is set, else the number of cores the process may use.
+inline int num_threads() { return detail::ThreadPool::instance().threads(); }
+
+/// Throws Error for fewer than one thread. Waits for a running call to end.
+inline void set_num_threads(int threads) {
+  if (threads < 1) fail("set_num_threads", "expected at least 1 thread, got ", threads);
+  detail::ThreadPool::instance().resize(threads);
+}
+
+/// Calls body(0), …, body(blocks - 1), each once, on the pool's threads and the caller's. Called from inside a body, or
+/// while another thread's call is running, it does all the work in its caller. An exception of a body reaches the caller.
+/// What a block computes must depend on its number alone: that is what keeps results the same for any thread count.
+template <typename Body>
+void parallel_for(Index blocks, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  detail::ThreadPool::instance().run(blocks, {const_cast<std::remove_const_t<Plain>*>(std::addressof(body)),
+                                              [](void* b, Index block) { (*static_cast<Plain*>(b))(block); }});
+}
+
+/// Cuts 0 … count - 1 into runs of `grain` and calls body(first, last) for each, in parallel.
+template <typename Body>
+void parallel_ranges(Index count, Index grain, Body&& body) {
+  parallel_for((count + grain - 1) / grain, [&](Index block) {
+    body(block * grain, std::min(count, (block + 1) * grain));
+  });
+}
+
+}  // namespace residua::inline RESIDUA_ABI
