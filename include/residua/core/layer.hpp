@@ -191,6 +191,16 @@ Tensor<S> backward(Child& child, std::string_view name, Tensor<S> dy, Tape<S>& t
   return dx;
 }
 
+namespace detail {
+
+/// What a layer's backward asks first of the gradient it is given.
+template <typename S>
+void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y, const Tape<S>& tape) {
+  if (dy.shape() != y) tape.fail(layer, "expected an output gradient of shape ", y, ", got ", dy.shape());
+}
+
+}  // namespace detail
+
 // --- any layer -------------------------------------------------------------------------------------------------------
 
 /// Holds any layer of scalar S: any copyable type with

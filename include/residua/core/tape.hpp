@@ -144,6 +144,14 @@ class Tape {
                         wanted_before, gradient_wanted_});
   }
 
+  /// As push, for what backward needs whether or not a gradient is wanted, such as statistics to fold in.
+  template <typename... T>
+  void keep(T... values) {
+    if (!recording()) return;
+    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), place_, gradient_wanted_,
+                        gradient_wanted_});
+  }
+
   /// Takes back what the same layer's forward pushed last: one value, or a tuple of several.
   /// Throws Error when the tape is empty, or when the last push was another layer's or of other types.
   template <typename... T>

@@ -1,0 +1,135 @@
+// Sums and moments of the columns of a matrix, rows × C: over the batch, for each channel.
+//
+// Rows are cut into blocks by the shape alone; a block's partial results are combined in the order of the blocks.
+#pragma once
+
+#include <algorithm>
+
+#include <residua/core/tensor.hpp>
+#include <residua/core/threads.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+/// A matrix with few columns is read several rows at a time, as one wide row, so that each vector operation is long.
+struct WideRows {
+  Index rows, columns, fold, width, grain;
+
+  WideRows(Index row_count, Index column_count)
+      : rows(row_count), columns(column_count), fold(std::max<Index>(1, 256 / std::max<Index>(1, columns))),
+        width(fold * columns), grain(std::max<Index>(1, 32768 / std::max<Index>(1, width)) * fold) {}
+
+  Index blocks() const { return (rows + grain - 1) / grain; }
+
+  /// Calls f(first element, elements) for the wide rows of a block; the last may be shorter.
+  template <typename F>
+  void for_each(Index block, F&& f) const {
+    const Index end = std::min(rows, (block + 1) * grain) * columns;
+    for (Index at = block * grain * columns; at < end; at += width) f(at, std::min(width, end - at));
+  }
+
+  Index rows_in(Index block) const { return std::min(grain, rows - block * grain); }
+};
+
+/// `v` (C) repeated `fold` times, for arithmetic with wide rows.
+template <typename S>
+Tensor<S> repeated(const S* v, const WideRows& wide) {
+  Tensor<S> result(Shape{wide.width}, uninitialized);
+  S* to = result.data();
+  for (Index i = 0; i < wide.fold; ++i) to = std::copy_n(v, wide.columns, to);
+  return result;
+}
+
+/// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].
+template <typename S>
+void collapse(const S* v, const WideRows& wide, S* to) {
+  std::copy_n(v, wide.columns, to);
+  for (Index i = 1; i < wide.fold; ++i) {
+    for (Index c = 0; c < wide.columns; ++c) to[c] += v[i * wide.columns + c];
+  }
+}
+
+/// For each block of rows `block_sums(block, sums)` writes `count` rows of C partial sums; they are added in order.
+template <typename S, typename BlockSums>
+Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_sums) {
+  const Index blocks = std::max<Index>(1, wide.blocks()), size = count * wide.columns;
+  Tensor<S> partial(Shape{blocks, size}, uninitialized);
+  S* const sums = partial.data();
+  if (wide.rows == 0) std::fill_n(sums, size, S(0));
+  parallel_for(wide.blocks(), [&](Index block) { block_sums(block, sums + block * size); });
+  Tensor<S> total(Shape{count, wide.columns}, uninitialized);
+  ArrayMap<S> result(total.data(), size);
+  result = ConstArrayMap<S>(sums, size);
+  for (Index block = 1; block < blocks; ++block) result += ConstArrayMap<S>(sums + block * size, size);
+  return total;
+}
+
+/// Σ_rows x[row, c].   x (rows, C) → (1, C)
+template <typename S>
+Tensor<S> column_sums(const S* x, Index rows, Index columns) {
+  const WideRows wide(rows, columns);
+  return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
+    Tensor<S> wide_sum(Shape{wide.width}, S(0));
+    S* const sum = wide_sum.data();
+    wide.for_each(block, [&](Index at, Index n) { ArrayMap<S>(sum, n) += ConstArrayMap<S>(x + at, n); });
+    collapse(sum, wide, sums);
+  });
+}
+
+/// Σ_rows dy[row, c]  and  Σ_rows dy[row, c] · (x[row, c] − mean[c]).   dy, x (rows, C), mean (C) → (2, C)
+template <typename S>
+Tensor<S> column_gradients(const S* dy, const S* x, const S* mean, Index rows, Index columns) {
+  const WideRows wide(rows, columns);
+  const Tensor<S> means = repeated(mean, wide);
+  return sum_over_blocks<S>(wide, 2, [&](Index block, S* sums) {
+    Tensor<S> wide_sums(Shape{2, wide.width}, S(0));
+    S* const sum = wide_sums.data();
+    S* const product = sum + wide.width;
+    wide.for_each(block, [&](Index at, Index n) {
+      const ConstArrayMap<S> d(dy + at, n);
+      ArrayMap<S>(sum, n) += d;
+      ArrayMap<S>(product, n) += d * (ConstArrayMap<S>(x + at, n) - means.carray().head(n));
+    });
+    collapse(sum, wide, sums);
+    collapse(product, wide, sums + columns);
+  });
+}
+
+/// Mean and Σ(x − mean)² of each column: each block's are computed in two passes while it is in the cache, and combined
+/// as in Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979).   x (rows, C) → (2, C)
+template <typename S>
+Tensor<S> column_moments(const S* x, Index rows, Index columns) {
+  const WideRows wide(rows, columns);
+  const Index blocks = wide.blocks();
+  Tensor<S> partial(Shape{blocks, 2 * columns}, uninitialized);
+  S* const moments = partial.data();
+  parallel_for(blocks, [&](Index block) {
+    Tensor<S> scratch(Shape{wide.width}, S(0));
+    S* const sum = scratch.data();
+    S* const mean = moments + block * 2 * columns;
+    wide.for_each(block, [&](Index at, Index n) { ArrayMap<S>(sum, n) += ConstArrayMap<S>(x + at, n); });
+    collapse(sum, wide, mean);
+    ArrayMap<S>(mean, columns) /= static_cast<S>(wide.rows_in(block));
+    const Tensor<S> means = repeated(mean, wide);
+    std::fill_n(sum, wide.width, S(0));
+    wide.for_each(block, [&](Index at, Index n) {
+      ArrayMap<S>(sum, n) += (ConstArrayMap<S>(x + at, n) - means.carray().head(n)).square();
+    });
+    collapse(sum, wide, mean + columns);
+  });
+
+  Tensor<S> result(Shape{2, columns}, uninitialized);
+  S* const mean = std::copy_n(moments, 2 * columns, result.data()) - 2 * columns;
+  S* const squares = mean + columns;
+  for (Index block = 1; block < blocks; ++block) {
+    const S* other = moments + block * 2 * columns;
+    const S before = static_cast<S>(block * wide.grain), more = static_cast<S>(wide.rows_in(block));
+    for (Index c = 0; c < columns; ++c) {
+      const S delta = other[c] - mean[c];
+      mean[c] += delta * (more / (before + more));
+      squares[c] += other[columns + c] + delta * delta * (before * more / (before + more));
+    }
+  }
+  return result;
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels

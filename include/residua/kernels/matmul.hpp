@@ -1,0 +1,170 @@
+// Matrix products. Every product of the library comes through here.
+//
+// c (M, N) = a (M, K) · b (K, N): b is packed into panels of up to three vectors' width, a is read where it lies. The work
+// is cut into blocks by the sizes alone and every element of c is one sum in a fixed order, so the bits of a result do
+// not depend on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <residua/core/tensor.hpp>
+#include <residua/core/threads.hpp>
+#include <residua/kernels/microkernel.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+/// How columns are cut into panels: whole vectors, `width` of them a panel, fewer in the last one.
+template <typename S>
+struct Panels {
+  Index columns, lanes, vectors, width;
+
+  explicit Panels(Index column_count)
+      : columns(column_count), lanes(micro_kernels<S>().lanes), vectors((columns + lanes - 1) / lanes),
+        width(vectors <= 3 ? vectors : vectors % 3 == 0 || vectors % 2 != 0 ? 3 : 2) {}
+
+  Index count() const { return (vectors + width - 1) / width; }
+  Index first_column(Index panel) const { return panel * width * lanes; }
+  Index width_of(Index panel) const { return std::min(width, vectors - panel * width); }
+  Index columns_of(Index panel) const { return std::min(width_of(panel) * lanes, columns - first_column(panel)); }
+};
+
+/// A right-hand side b (K, N) packed for the rows kernels: panel by panel, each (K, width · lanes), zeros beyond column N.
+template <typename S>
+class Packed {
+ public:
+  Packed(Index depth, Index columns)
+      : panels_(columns), depth_(depth), data_(Shape{panels_.vectors * panels_.lanes, depth}, uninitialized) {}
+
+  const Panels<S>& panels() const { return panels_; }
+  Index depth() const { return depth_; }
+  const S* panel(Index p) const { return data_.cdata() + panels_.first_column(p) * depth_; }
+
+  /// Fills rows first … first + count - 1 with b[k, n] = from[k · row_step + n · column_step].
+  void fill(Index first, Index count, const S* from, Index row_step, Index column_step) {
+    S* const data = data_.data();
+    for (Index p = 0; p < panels_.count(); ++p) {
+      const Index span = panels_.width_of(p) * panels_.lanes, used = panels_.columns_of(p);
+      S* to = data + panels_.first_column(p) * depth_ + first * span;
+      const S* source = from + panels_.first_column(p) * column_step;
+      for (Index k = 0; k < count; ++k, to += span, source += row_step) {
+        for (Index n = 0; n < used; ++n) to[n] = source[n * column_step];
+        std::fill(to + used, to + span, S(0));
+      }
+    }
+  }
+
+ private:
+  Panels<S> panels_;
+  Index depth_;
+  Tensor<S> data_;
+};
+
+/// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache; the last tile is
+/// filled up with a repeated row of a and a place for what nobody wants.
+template <typename S>
+class RowTable {
+ public:
+  explicit RowTable(Index capacity) : spill_(Shape{3 * micro_kernels<S>().lanes}, S(0)) {
+    a_.reserve(static_cast<std::size_t>(capacity + 8));
+    c_.reserve(static_cast<std::size_t>(capacity + 8));
+  }
+
+  void add(const S* a, S* c) {
+    a_.push_back(a);
+    c_.push_back(c);
+  }
+  Index size() const { return static_cast<Index>(a_.size()); }
+
+  /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`.
+  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end) {
+    const auto& kernels = micro_kernels<S>();
+    const Panels<S>& panels = b.panels();
+    const Index rows = size(), tile = kernels.tile_rows;
+    while (size() % tile != 0) add(a_.front(), spill_.data());
+
+    // A panel's slice stays in the second-level cache while all rows pass over it: many taps, or a great depth, are
+    // taken in several rounds.
+    const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
+    const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
+    const Index depth_at_once = tap_count == 1 ? std::min(slice, depth) : depth;
+    for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
+      const Index count = std::min(taps_at_once, tap_count - first);
+      for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
+        const Index ks = std::min(depth_at_once, depth - k);
+        const bool starts = first == 0 && k == 0;
+        const bool ends = first + count >= tap_count && k + ks >= depth;
+        for (Index p = 0; p < panels.count(); ++p) {
+          const Index column = panels.first_column(p), width = panels.width_of(p);
+          const S* panel = b.panel(p) + (first * depth + k) * width * panels.lanes;
+          const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
+                                   ends && end.relu};
+          for (Index row = 0; row < rows; row += tile) {
+            const S* a[8];
+            S* c[8];
+            for (Index i = 0; i < tile; ++i) {
+              const auto r = static_cast<std::size_t>(row + i);
+              a[i] = a_[r] + k;
+              c[i] = row + i < rows ? c_[r] + column : c_[r];
+            }
+            kernels.rows[width - 1](a, taps + first, count, ks, panel, c, panels.columns_of(p), finish);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  std::vector<const S*, detail::CachedAllocator<const S*>> a_;
+  std::vector<S*, detail::CachedAllocator<S*>> c_;
+  Tensor<S> spill_;
+};
+
+/// a (M, K) times a packed b (K, N) into c (M, N).
+template <typename S>
+void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S> end = {}) {
+  const Index grain = std::clamp<Index>((Index{1} << 17) / std::max<Index>(1, b.depth()), 8, 256) / 8 * 8;
+  parallel_ranges(a.rows(), grain, [&](Index first, Index last) {
+    RowTable<S> rows(last - first);
+    for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
+    const Index tap = 0;
+    rows.multiply(&tap, 1, b.depth(), b, end);
+  });
+}
+
+/// c (M, N) = a (M, K) · b (K, N).
+template <typename S>
+void matmul(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
+  Packed<S> packed(b.rows(), b.cols());
+  packed.fill(0, b.rows(), b.data(), b.cols(), 1);
+  matmul<S>(a, packed, c, end);
+}
+
+/// c (M, N) = a (M, K) · bᵀ, b (N, K).
+template <typename S>
+void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
+  Packed<S> packed(b.cols(), b.rows());
+  packed.fill(0, b.cols(), b.data(), 1, b.cols());
+  matmul<S>(a, packed, c, end);
+}
+
+/// c (M, N) += aᵀ · b,  a (K, M), b (K, N).
+template <typename S>
+void matmul_at(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c) {
+  const auto& kernels = micro_kernels<S>();
+  const Panels<S> panels(b.cols());
+  parallel_ranges(a.cols(), kernels.tile_rows, [&](Index first, Index last) {
+    const Index depth_at_once = 256;
+    for (Index k = 0; k < a.rows(); k += depth_at_once) {
+      for (Index p = 0; p < panels.count(); ++p) {
+        const Index column = panels.first_column(p);
+        const Segment<S> segment{a.data() + k * a.cols() + first, b.data() + k * b.cols() + column,
+                                 std::min(depth_at_once, a.rows() - k)};
+        kernels.outer[panels.width_of(p) - 1](&segment, 1, a.cols(), b.cols(), c.data() + first * c.cols() + column,
+                                              c.cols(), last - first, panels.columns_of(p));
+      }
+    }
+  });
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels

@@ -1,0 +1,155 @@
+// The innermost loops of all products, compiled for several instruction sets and chosen at run time.
+#pragma once
+
+#include <residua/core/eigen.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+/// How a tile of a product is finished before it is stored.
+template <typename S>
+struct Epilogue {
+  const S* bias = nullptr;  ///< (columns), added to each row
+  bool accumulate = false;  ///< add to what is there
+  bool relu = false;        ///< max(·, 0) at the very end
+};
+
+/// `count` rows of two operands, to be multiplied as aᵀ·b.
+template <typename S>
+struct Segment {
+  const S* a;
+  const S* b;
+  Index count;
+};
+
+/// c_i[v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
+/// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored.
+template <typename S>
+using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
+                            Index columns, Epilogue<S> end);
+
+/// c[i][v] += Σ_segments Σ_p a[p·lda + i] · b[p·ldb + v]   for i < rows, v < columns.
+template <typename S>
+using OuterKernel = void (*)(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,
+                             Index rows, Index columns);
+
+/// The kernels of one instruction set. A tile is `tile_rows` rows by 1, 2 or 3 vectors of `lanes` elements, all of it in
+/// registers.
+template <typename S>
+struct MicroKernels {
+  Index lanes;
+  Index tile_rows;
+  RowsKernel<S> rows[3];
+  OuterKernel<S> outer[3];
+};
+
+#if defined(__clang__)
+#define RESIDUA_UNROLL _Pragma("unroll")
+#else
+#define RESIDUA_UNROLL _Pragma("GCC unroll 8")
+#endif
+
+// The text below is compiled once for each instruction set: a function's instruction set is an attribute, which cannot
+// depend on a template parameter. Whole vectors are read beyond the last column; every tensor's memory has that slack.
+#define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES, ROWS)                                                              \
+  template <typename S, int V>                                                                                       \
+  TARGET void rows_##ISA(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b,             \
+                         S* const* c, Index columns, Epilogue<S> end) {                                              \
+    typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
+    constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
+    Vector sum[ROWS][V] = {};                                                                                        \
+    for (Index t = 0; t < tap_count; ++t) {                                                                          \
+      const S* row[ROWS];                                                                                            \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
+      for (Index k = 0; k < depth; ++k, b += V * lanes) {                                                            \
+        Vector column[V];                                                                                            \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);      \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
+          const S factor = row[i][k];                                                                                \
+          RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+    RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                     \
+      const Index full = columns - v * lanes;                                                                        \
+      Vector bias = {};                                                                                              \
+      if (end.bias != nullptr) bias = *reinterpret_cast<const Vector*>(end.bias + v * lanes);                        \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        S* to = c[i] + v * lanes;                                                                                    \
+        Vector old = {};                                                                                             \
+        if (end.accumulate && full >= lanes) old = *reinterpret_cast<const Vector*>(to);                             \
+        if (end.accumulate && full < lanes) {                                                                        \
+          for (Index j = 0; j < full; ++j) old[j] = to[j];                                                           \
+        }                                                                                                            \
+        Vector result = sum[i][v] + bias + old;                                                                      \
+        if (end.relu) result = result < 0 ? Vector{} : result;                                                       \
+        if (full >= lanes) {                                                                                         \
+          *reinterpret_cast<Vector*>(to) = result;                                                                   \
+        } else {                                                                                                     \
+          for (Index j = 0; j < full; ++j) to[j] = result[j];                                                        \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+  }                                                                                                                  \
+                                                                                                                     \
+  template <typename S, int V>                                                                                       \
+  TARGET void outer_##ISA(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,    \
+                          Index rows, Index columns) {                                                               \
+    typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
+    constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
+    Vector sum[ROWS][V] = {};                                                                                        \
+    for (Index s = 0; s < segment_count; ++s) {                                                                      \
+      const S* a = segments[s].a;                                                                                    \
+      const S* b = segments[s].b;                                                                                    \
+      for (Index p = segments[s].count; p > 0; --p, a += lda, b += ldb) {                                            \
+        Vector column[V];                                                                                            \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);      \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
+          const S factor = a[i];                                                                                     \
+          RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
+      if (i >= rows) break;                                                                                          \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
+        S* to = c + i * ldc + v * lanes;                                                                             \
+        const Index full = columns - v * lanes;                                                                      \
+        if (full >= lanes) {                                                                                         \
+          *reinterpret_cast<Vector*>(to) += sum[i][v];                                                               \
+        } else {                                                                                                     \
+          for (Index j = 0; j < full; ++j) to[j] += sum[i][v][j];                                                    \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+  }                                                                                                                  \
+                                                                                                                     \
+  template <typename S>                                                                                              \
+  inline constexpr MicroKernels<S> micro_kernels_##ISA{                                                              \
+      BYTES / Index(sizeof(S)), ROWS,                                                                                \
+      {rows_##ISA<S, 1>, rows_##ISA<S, 2>, rows_##ISA<S, 3>},                                                        \
+      {outer_##ISA<S, 1>, outer_##ISA<S, 2>, outer_##ISA<S, 3>}};
+
+RESIDUA_MICRO_KERNELS(baseline, , 16, 4)
+#if defined(__x86_64__)
+RESIDUA_MICRO_KERNELS(avx2, __attribute__((target("avx2,fma"))), 32, 4)
+RESIDUA_MICRO_KERNELS(avx512, __attribute__((target("avx512f,fma"))), 64, 8)
+#endif
+
+#undef RESIDUA_MICRO_KERNELS
+#undef RESIDUA_UNROLL
+
+/// The best kernels this processor runs.
+template <typename S>
+const MicroKernels<S>& micro_kernels() {
+#if defined(__x86_64__)
+  static const MicroKernels<S>& best = __builtin_cpu_supports("avx512f") ? micro_kernels_avx512<S>
+                                       : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+                                           ? micro_kernels_avx2<S>
+                                           : micro_kernels_baseline<S>;
+  return best;
+#else
+  return micro_kernels_baseline<S>;
+#endif
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels

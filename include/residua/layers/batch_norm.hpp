@@ -1,0 +1,204 @@
+// BatchNorm: each channel normalised over the batch.
+#pragma once
+
+#include <cmath>
+#include <optional>
+#include <span>
+
+#include <residua/core/layer.hpp>
+#include <residua/core/options.hpp>
+#include <residua/kernels/columns.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+struct BatchNormOptions {
+  Index num_features = 0;
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  ///< share of the new value; none: the average of all batches so far
+  bool affine = true;
+  bool track_running_stats = true;
+};
+
+/// y = (x − mean) / √(var + eps) · weight + bias   for each feature, over all rows: (N, C), (N, T, C), (N, H, W, C).
+///
+/// In training mean and (biased) variance are the batch's, and backward folds them into the running statistics once for
+/// each recorded forward:  running ← (1 − momentum) · running + momentum · batch, the variance unbiased there. In
+/// evaluation, or when `frozen`, the running statistics are used. Without running statistics the batch's are used always.
+/// Throws Error for another number of features, an empty batch, or training on a single row.
+///
+/// Ioffe and Szegedy, "Batch Normalization" (2015).
+template <typename S>
+class BatchNorm : public Network<BatchNorm<S>, S> {
+ public:
+  BatchNormOptions options;
+  Parameter<S> weight, bias;                                // (C), start at 1 and 0
+  Buffer<S> running_mean, running_var, num_batches_tracked;  // (C), start at 0 and 1; a single number
+  bool frozen = false;  ///< use the running statistics, and leave them alone, in training too
+
+  explicit BatchNorm(const BatchNormOptions& o) : options(o) {
+    detail::require_at_least("BatchNorm", "num_features", 1, o.num_features);
+    if (!(o.eps >= 0)) fail("BatchNorm", "expected eps of at least 0, got ", o.eps);
+    if (o.momentum && !(*o.momentum >= 0 && *o.momentum <= 1)) {
+      fail("BatchNorm", "expected momentum between 0 and 1, got ", *o.momentum);
+    }
+    const Shape channels{o.num_features};
+    if (o.affine) {
+      weight = Parameter<S>(Tensor<S>(channels, S(1)));
+      bias = Parameter<S>(Tensor<S>(channels, S(0)));
+    }
+    if (o.track_running_stats) {
+      running_mean = Buffer<S>(Tensor<S>(channels, S(0)));
+      running_var = Buffer<S>(Tensor<S>(channels, S(1)));
+      num_batches_tracked = Buffer<S>(Tensor<S>(Shape{}, S(0)), Layout::count);
+    }
+  }
+
+  Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
+    const Index C = options.num_features;
+    if (x.rank() < 2 || x.dim(-1) != C) {
+      tape.fail("BatchNorm", "expected ", C, " input features, got ", x.features(), " (input is ", x.shape(), ")");
+    }
+    if (x.empty()) tape.fail("BatchNorm", "expected a batch that is not empty, got ", x.shape());
+
+    const bool of_batch = batch_statistics(tape);
+    if (of_batch && tape.training() && x.rows() == 1) {
+      tape.fail("BatchNorm", "expected more than 1 value per channel when training, got input ", x.shape());
+    }
+    Tensor<S> mean = running_mean.value, rstd;  // (C)
+    std::optional<Fold> fold;
+    if (of_batch) {
+      const Tensor<S> moments = kernels::column_moments(x.cdata(), x.rows(), C);  // means, then Σ(x − mean)²
+      const auto squares = moments.carray().tail(C);
+      mean = row(moments.carray().head(C));
+      rstd = row((squares / static_cast<S>(x.rows()) + static_cast<S>(options.eps)).sqrt().inverse());
+      if (tape.training() && options.track_running_stats) {
+        fold = Fold{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum, mean,
+                    row(squares / static_cast<S>(x.rows() - 1))};
+      }
+    } else {
+      rstd = row((running_var.value.carray() + static_cast<S>(options.eps)).sqrt().inverse());
+    }
+
+    // y = (x − mean) · scale + bias,   scale = rstd · weight
+    const S* const in = x.cdata();
+    Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
+    S* const out = y.data();
+    const kernels::WideRows wide(y.rows(), C);
+    const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
+    const Tensor<S> scale = kernels::repeated(scaled(rstd).cdata(), wide);
+    const Tensor<S> shift = options.affine ? kernels::repeated(bias.value.cdata(), wide) : Tensor<S>(Shape{wide.width});
+    parallel_for(wide.blocks(), [&](Index block) {
+      wide.for_each(block, [&](Index at, Index n) {
+        ArrayMap<S>(out + at, n) =
+            (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * scale.carray().head(n) + shift.carray().head(n);
+      });
+    });
+
+    if (fold && tape.updates_in_forward()) {
+      tape.on_success(std::move(*fold));
+      fold.reset();
+    }
+    tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(mean), std::move(rstd), of_batch);
+    tape.keep(std::move(fold));
+    return y;
+  }
+
+  Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
+    auto fold = tape.template pop<std::optional<Fold>>();
+    const auto [x, mean, rstd, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, Tensor<S>, bool>();
+    if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);
+    if (fold) tape.on_success(std::move(*fold));
+    if (!tape.output_gradient()) return {};
+
+    const Index C = options.num_features;
+    const bool learns = weight.trainable() || bias.trainable();
+    Tensor<S> sums(Shape{2, C});  // Σ dy, Σ dy · (x − mean)
+    if (learns || of_batch) sums = kernels::column_gradients(dy.cdata(), x.cdata(), mean.cdata(), x.rows(), C);
+    const auto sum = sums.carray().head(C), product = sums.carray().tail(C);
+    if (learns) {
+      weight.add_gradient(product * rstd.carray());
+      bias.add_gradient(sum);
+    }
+    if (!tape.input_gradient()) return {};
+
+    // of the batch:  dx = scale · (dy − Σdy / N − (x − mean) · rstd² · Σ(dy · (x − mean)) / N);   else dx = scale · dy
+    const kernels::WideRows wide(x.rows(), C);
+    const Tensor<S> scales = scaled(rstd);
+    const Tensor<S> scale = kernels::repeated(scales.cdata(), wide);
+    const S* const in = x.cdata();
+    const S* const d = dy.cdata();
+    Tensor<S> dx = detail::take_over(dy);
+    S* const out = dx.data();
+    if (!of_batch) {
+      parallel_for(wide.blocks(), [&](Index block) {
+        wide.for_each(block, [&](Index at, Index n) {
+          ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scale.carray().head(n);
+        });
+      });
+      return dx;
+    }
+    const S share = S(1) / static_cast<S>(x.rows());
+    const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
+    const Tensor<S> shift = kernels::repeated(row(scales.carray() * sum * share).cdata(), wide);
+    const Tensor<S> slope =
+        kernels::repeated(row(scales.carray() * rstd.carray().square() * product * share).cdata(), wide);
+    parallel_for(wide.blocks(), [&](Index block) {
+      wide.for_each(block, [&](Index at, Index n) {
+        ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scale.carray().head(n) - shift.carray().head(n) -
+                                   (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * slope.carray().head(n);
+      });
+    });
+    return dx;
+  }
+
+  static void visit(auto& self, auto&& v) {
+    v("weight", self.weight);
+    v("bias", self.bias);
+    v("running_mean", self.running_mean);
+    v("running_var", self.running_var);
+    v("num_batches_tracked", self.num_batches_tracked);
+  }
+
+ private:
+  /// One batch's statistics on their way into the running ones.
+  struct Fold {
+    BufferHandle<S> running_mean, running_var, num_batches_tracked;
+    std::optional<double> momentum;
+    Tensor<S> mean, var;
+
+    void operator()() {
+      const S batches = num_batches_tracked->value.carray()[0] + S(1);
+      const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
+      num_batches_tracked->value.array()[0] = batches;
+      running_mean->value.array() = running_mean->value.carray() * (S(1) - share) + mean.carray() * share;
+      running_var->value.array() = running_var->value.carray() * (S(1) - share) + var.carray() * share;
+    }
+  };
+
+  bool batch_statistics(const Tape<S>& tape) const {
+    return !options.track_running_stats || (tape.training() && !frozen);
+  }
+
+  template <typename Expression>
+  static Tensor<S> row(const Expression& values) {
+    Tensor<S> result(Shape{values.size()}, uninitialized);
+    result.array() = values;
+    return result;
+  }
+
+  Tensor<S> scaled(const Tensor<S>& rstd) const {
+    return options.affine ? row(rstd.carray() * weight.value.carray()) : rstd;
+  }
+};
+
+/// Folds the statistics of `batches` into the running ones of every BatchNorm in `net`, from forwards alone: after
+/// weights were averaged or loaded, for example.
+template <typename S, typename Net>
+void update_statistics(const Net& net, std::span<const Tensor<S>> batches, Random& random) {
+  for (const Tensor<S>& batch : batches) {
+    Tape<S> tape(random, {.mode = Mode::train, .record = false, .update_statistics = true});
+    net.forward(batch, tape);
+  }
+}
+
+}  // namespace residua::inline RESIDUA_ABI

@@ -1,0 +1,113 @@
+// Conv2d: convolution over images.
+#pragma once
+
+#include <residua/core/layer.hpp>
+#include <residua/core/options.hpp>
+#include <residua/kernels/columns.hpp>
+#include <residua/kernels/convolution.hpp>
+#include <residua/layers/init.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// Sizes are one number or a pair (height, width); padding is zeros on both sides; `groups` up to in_channels (depthwise).
+struct Conv2dOptions {
+  Index in_channels = 0;
+  Index out_channels = 0;
+  Pair kernel_size = 0;
+  Pair stride = 1;
+  Pair padding = 0;
+  Pair dilation = 1;
+  Index groups = 1;
+  bool bias = true;
+};
+
+/// y[n, h, w, k] = bias[k] + Σ_{r, s, c} weight[k, r, s, c] · x[n, h·stride − padding + r·dilation, …, c]
+///
+///     x (N, H, W, C) → y (N, H', W', K),   H' = ⌊(H + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1
+///
+/// weight is (K, R, S, C/groups), bias (K); both start uniform in ±1/√(R·S·C/groups). Throws Error for options that do not
+/// fit together, and in forward for another rank or number of channels, an empty batch, or a kernel larger than the
+/// padded input.
+template <typename S>
+class Conv2d : public Network<Conv2d<S>, S> {
+ public:
+  Conv2dOptions options;
+  Parameter<S> weight, bias;
+
+  Conv2d(const Conv2dOptions& o, Random& random) : options(checked(o)) {
+    const Index fan_in = o.in_channels / o.groups * o.kernel_size.height * o.kernel_size.width;
+    const Shape shape{o.out_channels, o.kernel_size.height, o.kernel_size.width, o.in_channels / o.groups};
+    weight = Parameter<S>(init::kaiming_uniform<S>(shape, fan_in, random), Layout::convolution);
+    if (o.bias) bias = Parameter<S>(init::kaiming_uniform<S>(Shape{o.out_channels}, fan_in, random));
+  }
+
+  Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
+    const auto shape = shape_for(x.shape(), tape);
+    Tensor<S> y(shape.output(), uninitialized);
+    kernels::convolution<S>(x.cdata(), kernels::pack_weights(weight.value.cdata(), shape), y.data(), shape,
+                            {.bias = bias.value.cdata()});
+    tape.push_for(weight.trainable() || bias.trainable(), std::move(x));
+    return y;
+  }
+
+  Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
+    const auto x = tape.template pop<Tensor<S>>();
+    if (!tape.output_gradient()) return {};
+    const auto shape = shape_for(x.shape(), tape);
+    detail::check_gradient("Conv2d", dy, shape.output(), tape);
+    if (weight.trainable()) {
+      Tensor<S> dweight(weight.value.shape(), uninitialized);
+      kernels::convolution_weight_gradient(x.cdata(), dy.cdata(), dweight.data(), shape);
+      weight.add_gradient(std::move(dweight));
+    }
+    if (bias.trainable()) {
+      bias.add_gradient(kernels::column_sums(dy.cdata(), dy.rows(), dy.features()).reshaped(bias.value.shape()));
+    }
+    if (!tape.input_gradient()) return {};
+    Tensor<S> dx(x.shape(), uninitialized);
+    kernels::convolution_input_gradient(dy.cdata(), weight.value.cdata(), dx.data(), shape);
+    return dx;
+  }
+
+  static void visit(auto& self, auto&& v) {
+    v("weight", self.weight);
+    v("bias", self.bias);
+  }
+
+  Index multiply_adds(const Shape& input) const { return shape_for(input, Tape<S>()).multiply_adds(); }
+
+  /// What the kernels call this convolution of an input. Throws Error where the input does not fit.
+  kernels::ConvolutionShape shape_for(const Shape& x, const Tape<S>& tape) const {
+    const auto& [C, K, kernel, stride, padding, dilation, groups, unused] = options;
+    if (x.rank() != 4) tape.fail("Conv2d", "expected an input [N, H, W, C], got ", x);
+    if (x[-1] != C) tape.fail("Conv2d", "expected ", C, " input channels, got ", x[-1], " (input is ", x, ")");
+    if (x.size() == 0) tape.fail("Conv2d", "expected a batch that is not empty, got ", x);
+    const kernels::ConvolutionShape shape{x[0], x[1], x[2], C, K,
+                                          {kernel.height, kernel.width}, {stride.height, stride.width},
+                                          {padding.height, padding.width}, {dilation.height, dilation.width}, groups};
+    const Pair span(dilation.height * (kernel.height - 1) + 1, dilation.width * (kernel.width - 1) + 1);
+    if (x[1] + 2 * padding.height < span.height || x[2] + 2 * padding.width < span.width) {
+      tape.fail("Conv2d", "expected a padded input no smaller than the kernel, ", span, ", got ",
+                Pair(x[1] + 2 * padding.height, x[2] + 2 * padding.width), " (input is ", x, ")");
+    }
+    return shape;
+  }
+
+ private:
+  static const Conv2dOptions& checked(const Conv2dOptions& o) {
+    detail::require_at_least("Conv2d", "in_channels", 1, o.in_channels);
+    detail::require_at_least("Conv2d", "out_channels", 1, o.out_channels);
+    detail::require_at_least("Conv2d", "kernel_size", 1, o.kernel_size);
+    detail::require_at_least("Conv2d", "stride", 1, o.stride);
+    detail::require_at_least("Conv2d", "padding", 0, o.padding);
+    detail::require_at_least("Conv2d", "dilation", 1, o.dilation);
+    detail::require_at_least("Conv2d", "groups", 1, o.groups);
+    if (o.in_channels % o.groups != 0 || o.out_channels % o.groups != 0) {
+      fail("Conv2d", "expected groups that divide in_channels and out_channels, got ", o.groups, " for ", o.in_channels,
+           " and ", o.out_channels);
+    }
+    return o;
+  }
+};
+
+}  // namespace residua::inline RESIDUA_ABI

@@ -1,0 +1,34 @@
+// ReLU: what is negative becomes zero.
+#pragma once
+
+#include <residua/core/layer.hpp>
+#include <residua/kernels/elementwise.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// y = max(x, 0), of any shape. NaN stays NaN. Written over x where nobody else holds it.
+template <typename S>
+class ReLU : public Network<ReLU<S>, S> {
+ public:
+  Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
+    const S* const in = x.cdata();
+    Tensor<S> y = detail::take_over(x);
+    kernels::transform(y.size(), in, y.data(), [](auto v) { return (v < S(0)).select(S(0), v); });
+    tape.push_for(false, y);
+    return y;
+  }
+
+  Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
+    const auto y = tape.template pop<Tensor<S>>();
+    if (!tape.output_gradient()) return {};
+    detail::check_gradient("ReLU", dy, y.shape(), tape);
+    const S* const in = dy.cdata();
+    Tensor<S> dx = detail::take_over(dy);  // dx = dy where y > 0
+    kernels::transform(dx.size(), in, y.cdata(), dx.data(), [](auto d, auto v) { return (v > S(0)).select(d, S(0)); });
+    return dx;
+  }
+
+  static void visit(auto&, auto&&) {}
+};
+
+}  // namespace residua::inline RESIDUA_ABI
