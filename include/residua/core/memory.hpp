@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -85,6 +86,16 @@ class MemoryCache {
     std::lock_guard lock(mutex_);
     statistics_.peak = statistics_.live;
     trim(statistics_.live);
+  }
+
+  /// Fills all free memory with bytes that make a NaN: whoever reads what it did not write will show it.
+  void poison() {
+    std::lock_guard lock(mutex_);
+    for (std::size_t bin = 0; bin < free_.size(); ++bin) {
+      for (Block* block = free_[bin]; block != nullptr; block = block->next) {
+        std::memset(block->data(), 0xFF, size_of(bin));
+      }
+    }
   }
 
   void count_copy() {
