@@ -57,6 +57,9 @@ class Residual : public Network<Residual<S>, S> {
     return detail::sum(std::move(dbranch), std::move(dshortcut));
   }
 
+  /// See blocks/fused_residual.hpp.
+  Layer<S> inference() const;
+
   static void visit(auto& self, auto&& v) {
     v(self.names.branch, self.branch);
     v(self.names.shortcut, self.shortcut);
@@ -65,3 +68,5 @@ class Residual : public Network<Residual<S>, S> {
 };
 
 }  // namespace residua::inline RESIDUA_ABI
+
+#include <residua/blocks/fused_residual.hpp>

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <residua/core/layer.hpp>
+#include <residua/layers/fused.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -71,6 +72,29 @@ class Sequential : public Network<Sequential<S>, S> {
     return dy;
   }
 
+  /// The same function for prediction only: inner Sequentials are laid out flat, norms folded, activations fused.
+  Layer<S> inference() const { return fused(); }
+
+  Sequential fused() const {
+    Sequential result;
+    for (const Child& child : children_) {
+      Layer<S> layer = child.layer.inference();
+      if (const auto* inner = layer.template target<Sequential>()) {
+        for (const Child& c : inner->children_) result.append_fused(joined(child.name, c.name), c.layer);
+      } else {
+        result.append_fused(child.name, std::move(layer));
+      }
+    }
+    return result;
+  }
+
+  /// Removes the last layer and returns it.
+  Layer<S> pop_back() {
+    Layer<S> last = std::move(children_.back().layer);
+    children_.pop_back();
+    return last;
+  }
+
   static void visit(auto& self, auto&& v) {
     for (auto& child : self.children_) v(child.name, child.layer);
   }
@@ -84,6 +108,16 @@ class Sequential : public Network<Sequential<S>, S> {
   const Child& at(Index i) const {
     if (i < 0 || i >= size()) fail("Sequential", "expected a position below ", size(), ", got ", i);
     return children_[static_cast<std::size_t>(i)];
+  }
+
+  static std::string joined(const std::string& outer, const std::string& inner) {
+    return outer.empty() || inner.empty() ? outer + inner : outer + '.' + inner;
+  }
+
+  void append_fused(std::string name, Layer<S> layer) {
+    if (children_.empty() || !detail::fuse(children_.back().layer, layer)) {
+      children_.push_back({std::move(name), std::move(layer)});
+    }
   }
 
   bool same_names(const Sequential& other) const {

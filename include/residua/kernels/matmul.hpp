@@ -54,6 +54,17 @@ class Packed {
     }
   }
 
+  /// b[k, n] *= factor[n].
+  void scale_columns(const S* factor) {
+    S* to = data_.data();
+    for (Index p = 0; p < panels_.count(); ++p) {
+      const Index span = panels_.width_of(p) * panels_.lanes;
+      for (Index k = 0; k < depth_; ++k, to += span) {
+        for (Index n = 0; n < panels_.columns_of(p); ++n) to[n] *= factor[panels_.first_column(p) + n];
+      }
+    }
+  }
+
  private:
   Panels<S> panels_;
   Index depth_;

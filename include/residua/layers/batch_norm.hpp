@@ -151,6 +151,9 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     return dx;
   }
 
+  /// See layers/fused.hpp.
+  Layer<S> inference() const;
+
   static void visit(auto& self, auto&& v) {
     v("weight", self.weight);
     v("bias", self.bias);
@@ -202,3 +205,5 @@ void update_statistics(const Net& net, std::span<const Tensor<S>> batches, Rando
 }
 
 }  // namespace residua::inline RESIDUA_ABI
+
+#include <residua/layers/fused.hpp>

@@ -21,6 +21,33 @@ struct Conv2dOptions {
   bool bias = true;
 };
 
+namespace detail {
+
+/// What the kernels call a convolution of an input. Throws Error where the input does not fit.
+template <typename S>
+kernels::ConvolutionShape convolution_shape(const Conv2dOptions& o, const Shape& x, const Tape<S>& tape) {
+  const Pair kernel = o.kernel_size, stride = o.stride, padding = o.padding, dilation = o.dilation;
+  if (x.rank() != 4) tape.fail("Conv2d", "expected an input [N, H, W, C], got ", x);
+  if (x[-1] != o.in_channels) {
+    tape.fail("Conv2d", "expected ", o.in_channels, " input channels, got ", x[-1], " (input is ", x, ")");
+  }
+  if (x.size() == 0) tape.fail("Conv2d", "expected a batch that is not empty, got ", x);
+  const Pair padded(x[1] + 2 * padding.height, x[2] + 2 * padding.width);
+  const Pair span(dilation.height * (kernel.height - 1) + 1, dilation.width * (kernel.width - 1) + 1);
+  if (padded.height < span.height || padded.width < span.width) {
+    tape.fail("Conv2d", "expected a padded input no smaller than the kernel, ", span, ", got ", padded, " (input is ", x,
+              ")");
+  }
+  return {.N = x[0], .H = x[1], .W = x[2], .C = o.in_channels, .K = o.out_channels,
+          .kernel = {kernel.height, kernel.width},
+          .stride = {stride.height, stride.width},
+          .padding = {padding.height, padding.width},
+          .dilation = {dilation.height, dilation.width},
+          .groups = o.groups};
+}
+
+}  // namespace detail
+
 /// y[n, h, w, k] = bias[k] + Σ_{r, s, c} weight[k, r, s, c] · x[n, h·stride − padding + r·dilation, …, c]
 ///
 ///     x (N, H, W, C) → y (N, H', W', K),   H' = ⌊(H + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1
@@ -42,7 +69,7 @@ class Conv2d : public Network<Conv2d<S>, S> {
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
-    const auto shape = shape_for(x.shape(), tape);
+    const auto shape = detail::convolution_shape(options, x.shape(), tape);
     Tensor<S> y(shape.output(), uninitialized);
     kernels::convolution<S>(x.cdata(), kernels::pack_weights(weight.value.cdata(), shape), y.data(), shape,
                             {.bias = bias.value.cdata()});
@@ -53,7 +80,7 @@ class Conv2d : public Network<Conv2d<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     const auto x = tape.template pop<Tensor<S>>();
     if (!tape.output_gradient()) return {};
-    const auto shape = shape_for(x.shape(), tape);
+    const auto shape = detail::convolution_shape(options, x.shape(), tape);
     detail::check_gradient("Conv2d", dy, shape.output(), tape);
     if (weight.trainable()) {
       Tensor<S> dweight(weight.value.shape(), uninitialized);
@@ -74,24 +101,12 @@ class Conv2d : public Network<Conv2d<S>, S> {
     v("bias", self.bias);
   }
 
-  Index multiply_adds(const Shape& input) const { return shape_for(input, Tape<S>()).multiply_adds(); }
-
-  /// What the kernels call this convolution of an input. Throws Error where the input does not fit.
-  kernels::ConvolutionShape shape_for(const Shape& x, const Tape<S>& tape) const {
-    const auto& [C, K, kernel, stride, padding, dilation, groups, unused] = options;
-    if (x.rank() != 4) tape.fail("Conv2d", "expected an input [N, H, W, C], got ", x);
-    if (x[-1] != C) tape.fail("Conv2d", "expected ", C, " input channels, got ", x[-1], " (input is ", x, ")");
-    if (x.size() == 0) tape.fail("Conv2d", "expected a batch that is not empty, got ", x);
-    const kernels::ConvolutionShape shape{x[0], x[1], x[2], C, K,
-                                          {kernel.height, kernel.width}, {stride.height, stride.width},
-                                          {padding.height, padding.width}, {dilation.height, dilation.width}, groups};
-    const Pair span(dilation.height * (kernel.height - 1) + 1, dilation.width * (kernel.width - 1) + 1);
-    if (x[1] + 2 * padding.height < span.height || x[2] + 2 * padding.width < span.width) {
-      tape.fail("Conv2d", "expected a padded input no smaller than the kernel, ", span, ", got ",
-                Pair(x[1] + 2 * padding.height, x[2] + 2 * padding.width), " (input is ", x, ")");
-    }
-    return shape;
+  Index multiply_adds(const Shape& input) const { 
+    return detail::convolution_shape(options, input, Tape<S>()).multiply_adds();
   }
+
+  /// See layers/fused.hpp.
+  Layer<S> inference() const;
 
  private:
   static const Conv2dOptions& checked(const Conv2dOptions& o) {
@@ -111,3 +126,5 @@ class Conv2d : public Network<Conv2d<S>, S> {
 };
 
 }  // namespace residua::inline RESIDUA_ABI
+
+#include <residua/layers/fused.hpp>

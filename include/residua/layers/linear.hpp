@@ -15,6 +15,18 @@ struct LinearOptions {
   bool bias = true;
 };
 
+namespace detail {
+
+template <typename S>
+void check_linear(const LinearOptions& o, const Shape& x, const Tape<S>& tape) {
+  if (x.rank() < 1 || x[-1] != o.in_features) {
+    tape.fail("Linear", "expected ", o.in_features, " input features, got ", x.features(), " (input is ", x, ")");
+  }
+  if (x.size() == 0) tape.fail("Linear", "expected an input that is not empty, got ", x);
+}
+
+}  // namespace detail
+
 /// y = x · weightᵀ + bias   on the last axis.   x (…, in_features) → y (…, out_features)
 ///
 /// weight is (out_features, in_features), bias (out_features); both start uniform in ±1/√in_features. Throws Error for
@@ -33,11 +45,7 @@ class Linear : public Network<Linear<S>, S> {
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
-    if (x.rank() < 1 || x.dim(-1) != options.in_features) {
-      tape.fail("Linear", "expected ", options.in_features, " input features, got ", x.features(), " (input is ",
-                x.shape(), ")");
-    }
-    if (x.empty()) tape.fail("Linear", "expected an input that is not empty, got ", x.shape());
+    detail::check_linear(options, x.shape(), tape);
     Tensor<S> y(x.shape().with(-1, options.out_features), uninitialized);
     // y = x · weightᵀ + bias
     kernels::matmul_bt<S>(x.cmatrix(), weight.value.cmatrix(), y.matrix(), {.bias = bias.value.cdata()});
@@ -68,7 +76,12 @@ class Linear : public Network<Linear<S>, S> {
     v("bias", self.bias);
   }
 
+  /// See layers/fused.hpp.
+  Layer<S> inference() const;
+
   Index multiply_adds(const Shape& input) const { return input.rows() * options.in_features * options.out_features; }
 };
 
 }  // namespace residua::inline RESIDUA_ABI
+
+#include <residua/layers/fused.hpp>

@@ -23,8 +23,8 @@ class ReLU : public Network<ReLU<S>, S> {
     if (!tape.output_gradient()) return {};
     detail::check_gradient("ReLU", dy, y.shape(), tape);
     const S* const in = dy.cdata();
-    Tensor<S> dx = detail::take_over(dy);  // dx = dy where y > 0
-    kernels::transform(dx.size(), in, y.cdata(), dx.data(), [](auto d, auto v) { return (v > S(0)).select(d, S(0)); });
+    Tensor<S> dx = detail::take_over(dy);  // dx = 0 where y = 0, else dy
+    kernels::transform(dx.size(), in, y.cdata(), dx.data(), [](auto d, auto v) { return (v <= S(0)).select(S(0), d); });
     return dx;
   }
 
