@@ -54,21 +54,26 @@ class MemoryCache {
     const std::size_t size = size_of(bin);
     {
       std::lock_guard lock(mutex_);
-      statistics_.live += size;
-      statistics_.peak = std::max(statistics_.peak, statistics_.live);
       if (Block* block = free_[bin]) {
         free_[bin] = block->next;
         statistics_.cached -= size;
+        count_live(size);
         block->owners.store(1, std::memory_order_relaxed);
         return block;
       }
-      ++statistics_.system_requests;
     }
     // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
-    void* raw = ::operator new(size + 2 * alignment, std::align_val_t{alignment}, std::nothrow);
-    if (raw == nullptr) raw = retry(size);
+    const std::size_t whole = size + 2 * alignment;
+    void* raw = ::operator new(whole, std::align_val_t{alignment}, std::nothrow);
+    if (raw == nullptr) {  // the free blocks may be what is missing
+      clear();
+      raw = ::operator new(whole, std::align_val_t{alignment});
+    }
     Block* block = new (raw) Block;
     block->bin = bin;
+    std::lock_guard lock(mutex_);
+    ++statistics_.system_requests;
+    count_live(size);
     return block;
   }
 
@@ -121,7 +126,13 @@ class MemoryCache {
     return (std::size_t{1} << power) + (bin % 4) * (std::size_t{1} << (power - 2));
   }
 
+  void count_live(std::size_t size) {
+    statistics_.live += size;
+    statistics_.peak = std::max(statistics_.peak, statistics_.live);
+  }
+
   void trim(std::size_t limit) {
+    if (statistics_.live + statistics_.cached <= limit) return;
     for (std::size_t bin = free_.size(); bin-- > 0;) {
       while (free_[bin] != nullptr && statistics_.live + statistics_.cached > limit) {
         Block* block = free_[bin];
@@ -130,17 +141,6 @@ class MemoryCache {
         block->~Block();
         ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
       }
-    }
-  }
-
-  void* retry(std::size_t size) {
-    clear();
-    try {
-      return ::operator new(size + 2 * alignment, std::align_val_t{alignment});
-    } catch (...) {
-      std::lock_guard lock(mutex_);
-      statistics_.live -= size;
-      throw;
     }
   }
 
