@@ -47,7 +47,9 @@ class Tracked : public T {
     if (anchor_) anchor_->at = this;
   }
   Tracked& operator=(const Tracked& other) {
-    if (this != &other) T::assign(other.copied());
+    if (this == &other) return *this;
+    if (!anchor_) return *this = Tracked(other);  // after a move from here the identity is gone: take the copy's
+    T::assign(other.copied());
     return *this;
   }
   Tracked& operator=(Tracked&& other) noexcept {
