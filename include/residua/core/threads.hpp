@@ -1,6 +1,7 @@
 // parallel_for: the only place where threads come from.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -46,6 +48,7 @@ class ThreadPool {
   int threads() const { return threads_.load(std::memory_order_relaxed); }
 
   void resize(int threads) {
+    if (inside()) fail("set_num_threads", "expected a call from outside of parallel_for, got one from inside");
     std::lock_guard busy(busy_);
     stop();
     threads_.store(threads, std::memory_order_relaxed);
@@ -98,7 +101,10 @@ class ThreadPool {
   void start() {
     stopping_ = false;
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
-    for (int i = 1; i < threads(); ++i) workers_.emplace_back([this, job] { work(job); });
+    try {
+      for (int i = 1; i < threads(); ++i) workers_.emplace_back([this, job] { work(job); });
+    } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
+    }
   }
 
   void stop() {
@@ -171,7 +177,7 @@ class ThreadPool {
 /// Default: OMP_NUM_THREADS where it is set, else the number of cores the process may use.
 inline int num_threads() { return detail::ThreadPool::instance().threads(); }
 
-/// Throws Error for fewer than one thread. Waits for a running call to end.
+/// Throws Error for fewer than one thread, or from inside a parallel_for. Waits for a running call to end.
 inline void set_num_threads(int threads) {
   if (threads < 1) fail("set_num_threads", "expected at least 1 thread, got ", threads);
   detail::ThreadPool::instance().resize(threads);
