@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <cstdlib>
 #include <cxxabi.h>
@@ -140,8 +141,11 @@ class Tape {
     gradient_wanted_ = wanted_before || trainable;
     if (!recording()) return;
     using Kept = std::tuple<T...>;
-    entries_.push_back({detail::Record::of(gradient_wanted_ ? Kept(std::move(values)...) : Kept()), place_,
-                        wanted_before, gradient_wanted_});
+    Kept kept(std::move(values)...);
+    if constexpr (std::semiregular<Kept>) {
+      if (!gradient_wanted_) kept = Kept();
+    }
+    entries_.push_back({detail::Record::of(std::move(kept)), place_, wanted_before, gradient_wanted_});
   }
 
   /// As push, for what backward needs whether or not a gradient is wanted, such as statistics to fold in.
