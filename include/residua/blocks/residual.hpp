@@ -51,9 +51,10 @@ class Residual : public Network<Residual<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");
     dy = residua::backward(activation, names.activation, std::move(dy), tape);
-    // The gradient forks: dx = dbranch + dshortcut. An empty one is a gradient that nobody wants.
+    // The gradient forks: dx = dbranch + dshortcut. Where one is empty nobody wants the sum.
     Tensor<S> dbranch = residua::backward(branch, names.branch, dy, tape);
     Tensor<S> dshortcut = residua::backward(shortcut, names.shortcut, std::move(dy), tape);
+    if (dbranch.empty() || dshortcut.empty()) return {};
     return detail::sum(std::move(dbranch), std::move(dshortcut));
   }
 
