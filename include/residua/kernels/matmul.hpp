@@ -98,7 +98,7 @@ class RowTable {
     // taken in several rounds.
     const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
     const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
-    const Index depth_at_once = tap_count == 1 ? std::min(slice, depth) : depth;
+    const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
     for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
       const Index count = std::min(taps_at_once, tap_count - first);
       for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
