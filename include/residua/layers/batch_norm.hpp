@@ -3,7 +3,7 @@
 
 #include <cmath>
 #include <optional>
-#include <span>
+#include <type_traits>
 
 #include <residua/core/layer.hpp>
 #include <residua/core/options.hpp>
@@ -173,8 +173,12 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       const S batches = num_batches_tracked->value.carray()[0] + S(1);
       const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
       num_batches_tracked->value.array()[0] = batches;
-      running_mean->value.array() = running_mean->value.carray() * (S(1) - share) + mean.carray() * share;
-      running_var->value.array() = running_var->value.carray() * (S(1) - share) + var.carray() * share;
+      blend(running_mean->value.array(), mean, share);
+      blend(running_var->value.array(), var, share);
+    }
+
+    static void blend(ArrayMap<S> running, const Tensor<S>& batch, S share) {
+      running = running * (S(1) - share) + batch.carray() * share;
     }
   };
 
@@ -194,12 +198,13 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 };
 
-/// Folds the statistics of `batches` into the running ones of every BatchNorm in `net`, from forwards alone: after
-/// weights were averaged or loaded, for example.
-template <typename S, typename Net>
-void update_statistics(const Net& net, std::span<const Tensor<S>> batches, Random& random) {
-  for (const Tensor<S>& batch : batches) {
-    Tape<S> tape(random, {.mode = Mode::train, .record = false, .update_statistics = true});
+/// Folds the statistics of `batches`, any range of tensors, into the running ones of every BatchNorm in `net`, from
+/// forwards alone: after weights were averaged or loaded, for example. Dropout and the like draw from `random`.
+template <typename Net, typename Batches>
+void update_statistics(Net& net, const Batches& batches, Random random = Random(0)) {
+  for (const auto& batch : batches) {
+    Tape<typename std::remove_cvref_t<decltype(batch)>::Scalar> tape(
+        random, {.mode = Mode::train, .record = false, .update_statistics = true});
     net.forward(batch, tape);
   }
 }
