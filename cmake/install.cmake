@@ -14,6 +14,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/residuaConfig.cmake ${CMAKE_CURRENT_BI
         DESTINATION ${package_dir})
 
 file(RELATIVE_PATH pkgconfig_to_prefix /${pkgconfig_dir} /)
+string(REGEX REPLACE "/$" "" pkgconfig_to_prefix ${pkgconfig_to_prefix})
 configure_file(cmake/residua.pc.in residua.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/residua.pc DESTINATION ${pkgconfig_dir})
 

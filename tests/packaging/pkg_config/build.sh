@@ -3,5 +3,5 @@
 set -euo pipefail
 export PKG_CONFIG_PATH=$2/share/pkgconfig
 # shellcheck disable=SC2046  # the flags are words
-"$1" -std=c++20 -O2 "$(dirname "$0")/../main.cpp" $(pkg-config --cflags --libs residua) -o "$3"
+"$1" -std=c++20 -O1 "$(dirname "$0")/../main.cpp" $(pkg-config --cflags --libs residua) -o "$3"
 "$3"
