@@ -1,0 +1,199 @@
+// Elementary functions of whole vectors, and the loop that applies a formula to all elements.
+//
+// The compiler's vector types let a formula be written as for one number: + − · / work on each lane, a comparison gives a
+// mask, and `mask ? a : b` chooses by lane. What a lane computes does not depend on where in memory its number stands.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <numbers>
+#include <type_traits>
+
+#include <residua/core/tensor.hpp>
+#include <residua/core/threads.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+#if defined(__AVX512F__)
+inline constexpr Index vector_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr Index vector_bytes = 32;
+#else
+inline constexpr Index vector_bytes = 16;
+#endif
+
+/// How many S one vector holds.
+template <typename S> inline constexpr Index lanes = vector_bytes / static_cast<Index>(sizeof(S));
+
+namespace detail {
+template <typename T, Index count>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(count * static_cast<Index>(sizeof(T)))));
+};
+}  // namespace detail
+
+/// A vector of S, and one of T with as many lanes.
+template <typename S> using Vector = typename detail::VectorOf<S, lanes<S>>::type;
+template <typename T, typename S> using VectorLike = typename detail::VectorOf<T, lanes<S>>::type;
+
+/// The number type of a vector's lanes.
+template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
+
+/// The first n lanes from memory, zero in the others.
+template <typename V>
+V load(const Lane<V>* from, Index n) {
+  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
+  V v{};
+  if (n >= all) {
+    std::memcpy(&v, from, sizeof v);
+  } else {
+    for (Index i = 0; i < n; ++i) v[i] = from[i];
+  }
+  return v;
+}
+
+/// The first n lanes to memory.
+template <typename V>
+void store(Lane<V>* to, V v, Index n) {
+  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
+  if (n >= all) {
+    std::memcpy(to, &v, sizeof v);
+  } else {
+    for (Index i = 0; i < n; ++i) to[i] = v[i];
+  }
+}
+
+/// y[i] = f(x[i], …) for i < size; y may be the memory of an x.
+template <typename S, typename F, typename... X>
+void map_range(Index size, S* y, F&& f, const X*... x) {
+  for (Index i = 0; i < size; i += lanes<S>) store(y + i, f(load<Vector<S>>(x + i, size - i)...), size - i);
+}
+
+/// As map_range, in parallel.
+template <typename S, typename F, typename... X>
+void map(Index size, S* y, F&& f, const X*... x) {
+  parallel_ranges(size, Index{1} << 15, [&](Index first, Index last) {
+    map_range(last - first, y + first, f, (x + first)...);
+  });
+}
+
+// --- functions -------------------------------------------------------------------------------------------------------
+
+/// c₀ + c₁·x + c₂·x² + …
+template <typename V>
+V polynomial(V, double c) {
+  return V{} + static_cast<Lane<V>>(c);
+}
+template <typename V, typename... Coefficients>
+V polynomial(V x, double c, Coefficients... more) {
+  return static_cast<Lane<V>>(c) + x * polynomial(x, more...);
+}
+
+namespace detail {
+
+/// The parts of an IEEE number.
+template <typename S> struct Format;
+template <> struct Format<float> {
+  using Bits = std::uint32_t;
+  static constexpr int mantissa = 23, bias = 127;
+  static constexpr float lowest_log = -104, highest_log = 89;  // e^x is 0 below and ∞ above
+};
+template <> struct Format<double> {
+  using Bits = std::uint64_t;
+  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr double lowest_log = -746, highest_log = 710;
+};
+
+/// Added to a number of moderate size, it leaves no bits for the fraction: the sum's last bits are the rounded integer.
+template <typename S> inline constexpr S rounder = S(3) * S(typename Format<S>::Bits{1} << (Format<S>::mantissa - 1));
+
+/// 2ⁿ for integers −bias < n <= bias.
+template <typename V>
+V power_of_two(V n) {
+  using S = Lane<V>;
+  using Bits = VectorLike<typename Format<S>::Bits, S>;
+  return std::bit_cast<V>((std::bit_cast<Bits>(n + rounder<S>) + Format<S>::bias) << Format<S>::mantissa);
+}
+
+/// e^x = a · b · (1 + rest): x = n · ln 2 + r with |r| <= ln 2 / 2, a · b = 2ⁿ, rest = e^r − 1.
+template <typename V>
+struct Exponential {
+  V a, b, rest;
+
+  explicit Exponential(V x) {
+    using S = Lane<V>;
+    constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;  // n · ln2_high is exact
+    x = x < Format<S>::lowest_log ? V{} + Format<S>::lowest_log : x;
+    x = x > Format<S>::highest_log ? V{} + Format<S>::highest_log : x;
+    const V n = rounded(x * std::numbers::log2e_v<S>);
+    const V r = (x - n * S(ln2_high)) - n * S(ln2_low);
+    if constexpr (std::is_same_v<S, float>) {
+      rest = r * polynomial(r, 1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040);
+    } else {
+      rest = r * polynomial(r, 1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320, 1. / 362880,
+                            1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800);
+    }
+    const V half = rounded(n * S(0.5));  // 2ⁿ in two factors, since n may be beyond what one number can hold
+    a = power_of_two(half);
+    b = power_of_two(n - half);
+  }
+
+ private:
+  static V rounded(V x) { return (x + rounder<Lane<V>>) - rounder<Lane<V>>; }
+};
+
+}  // namespace detail
+
+/// e^x
+template <typename V>
+V exp(V x) {
+  const detail::Exponential<V> e(x);
+  return (e.rest + Lane<V>(1)) * e.a * e.b;
+}
+
+/// tanh x = (1 − e^−2|x|) / (1 + e^−2|x|), with the sign of x; 1 − e^… without cancellation.
+template <typename V>
+V tanh(V x) {
+  using S = Lane<V>;
+  const detail::Exponential<V> e(x < S(0) ? x + x : -(x + x));
+  const V scale = e.a * e.b, m = scale * e.rest + (scale - S(1));
+  const V t = m / (m + S(2));
+  return x < S(0) ? t : -t;
+}
+
+/// 1 / (1 + e^−x)
+template <typename V>
+V sigmoid(V x) {
+  return Lane<V>(1) / (Lane<V>(1) + exp(-x));
+}
+
+/// Φ(x) = ½ · (1 + erf(x/√2)), the normal distribution. In float ½ · erfc(t) = ½ · e^(t·P(t)) for t = |x|/√2 < 4, with P
+/// of degree 8 fitted to within 3e-9 of erfc.
+template <typename V>
+V normal_cdf(V x) {
+  using S = Lane<V>;
+  constexpr S sqrt_half = S(1) / std::numbers::sqrt2_v<S>;
+  if constexpr (std::is_same_v<S, float>) {
+    const V t = (x < S(0) ? -x : x) * sqrt_half;
+    const V p = polynomial(t, -1.1283793324901763, -0.6366161070144958, -0.10279921040041043, 0.019217142621774368,
+                           5.8782172075828556e-5, -1.5767607618818132e-3, 5.879510262573988e-4,
+                           -1.0602674586170423e-4, 8.04383337037601e-6);
+    const V tail = t >= S(4) ? V{} : exp(t * p) * S(0.5);
+    return x < S(0) ? tail : S(1) - tail;
+  } else {
+    V y{};
+    for (Index i = 0; i < lanes<S>; ++i) y[i] = std::erfc(-x[i] * sqrt_half) * S(0.5);
+    return y;
+  }
+}
+
+/// The normal density, e^(−x²/2) / √(2π).
+template <typename V>
+V normal_density(V x) {
+  using S = Lane<V>;
+  return exp(x * x * S(-0.5)) * (std::numbers::inv_sqrtpi_v<S> / std::numbers::sqrt2_v<S>);
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels
