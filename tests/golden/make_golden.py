@@ -26,13 +26,17 @@ torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(2026)
 
 
+def in_float(tensor):
+    """The nearest numbers that float holds exactly."""
+    return tensor.detach().float().double()
+
+
 def normal(*shape):
-    """Standard normal numbers that float holds exactly."""
-    return torch.randn(shape, generator=generator, dtype=torch.float).double()
+    return in_float(torch.randn(shape, generator=generator))
 
 
 def uniform(*shape):
-    return torch.rand(shape, generator=generator, dtype=torch.float).double()
+    return in_float(torch.rand(shape, generator=generator))
 
 
 def integers(low, high, *shape):
@@ -74,7 +78,7 @@ def draw(module):
         else:
             value = uniform(*tensor.shape) + 0.5
         with torch.no_grad():
-            tensor.copy_(value.float())
+            tensor.copy_(in_float(value))
     return module
 
 
@@ -86,7 +90,7 @@ def record(file, case, module, x, call=None, again=False, image=True):
         for name, p in [*module.named_parameters(), *module.named_buffers()]:
             file.add(f"{case}:{name}", parameter(p))
     module.zero_grad()
-    x = x.clone().requires_grad_()
+    x = in_float(x).requires_grad_()
     y = (call or module)(x)
     dy = normal(*y.shape)
     y.backward(dy)
@@ -166,7 +170,7 @@ class RMSNorm(nn.Module):
 
 def offset(*shape):
     """Inputs whose mean is not zero and whose deviation is not one, as norms meet them."""
-    return (normal(*shape) * 1.5 + 0.75).float().double()
+    return normal(*shape) * 1.5 + 0.75
 
 
 def normalisation():
@@ -248,7 +252,7 @@ def normalisation():
 
 def activation():
     file = File("activation")
-    edges = torch.tensor([0.0, -0.0, 1e-4, -1e-4, 6.0, -6.0, 30.0, -30.0, 200.0, -200.0]).float().double()
+    edges = torch.tensor([0.0, -0.0, 1e-4, -1e-4, 6.0, -6.0, 30.0, -30.0, 200.0, -200.0])
     nan = float("nan")
     for case, module in [
         ("relu", nn.ReLU()),
@@ -261,7 +265,7 @@ def activation():
         ("tanh", nn.Tanh()),
     ]:
         record(file, case + "/image", module, normal(2, 3, 5, 7) * 2)
-        record(file, case + "/one_number", module, normal(1, 1))
+        record(file, case + "/one_number", module, uniform(1, 1))
         record(file, case + "/edges", module, torch.cat([edges, normal(9) * 8]).view(1, 19))
         record(file, case + "/nan", module, torch.tensor([[1.0, nan, -2.0], [nan, 0.5, nan]]))
 
@@ -275,7 +279,7 @@ def activation():
         ("one_number", (3, 1), -1),
     ]:
         record(file, "softmax/" + case, nn.Softmax(dim), normal(*x) * 3, image=False)
-    record(file, "softmax/large", nn.Softmax(-1), normal(3, 5) * 500)
+    record(file, "softmax/large", nn.Softmax(-1), normal(3, 5) * 2 + 1000)
     masked = normal(3, 5)
     masked[0, 1] = masked[2, 0] = masked[2, 4] = -math.inf
     record(file, "softmax/masked", nn.Softmax(-1), masked)
@@ -351,7 +355,7 @@ def loss():
     file = File("loss")
 
     def cross_entropy(case, logits, labels, **options):
-        logits = logits.clone().requires_grad_()
+        logits = in_float(logits).requires_grad_()
         value = F.cross_entropy(logits, labels, **options)
         value.backward()
         for name, tensor in [("x", logits), ("labels", labels), ("value", value), ("dx", logits.grad)]:
