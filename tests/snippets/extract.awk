@@ -1,7 +1,7 @@
 # Writes each ```cpp block of a Markdown page to a program of its own, FOLDER/PREFIX_<line>.cpp, and prints its path.
 #
 #   a block with `int main`                       stands as it is
-#   one that begins with template, struct, class  is a declaration: it must compile
+#   one with a template, struct or class          is made of declarations: it must compile
 #   any other                                     is what stands in a main, after the names of given.hpp
 #
 # Usage: awk -v folder=FOLDER -v prefix=PREFIX -f extract.awk PAGE.md
@@ -16,7 +16,7 @@ function write(   path) {
   print "// From line " line " of " FILENAME ".\n" includes > path
   if (body ~ /int main\(/) {
     print body > path
-  } else if (body ~ /^[\n ]*(template|struct|class)/) {
+  } else if (("\n" body) ~ /\n(template|struct|class) ?/) {
     print "#include \"given.hpp\"\n" body "\nint main() {}" > path
   } else {
     print "#include \"given.hpp\"\nint main() {\n  GIVEN\n  {\n" body "  }\n}" > path
