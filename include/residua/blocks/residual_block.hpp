@@ -35,7 +35,7 @@ struct ResidualBlockOptions {
   Pair stride = 1;
   Order order = Order::post_activation;
   Shortcut shortcut = Shortcut::projection;
-  Norm<S> norm = "batch";
+  Norm<S> norm = norm::batch;
   Layer<S> activation = ReLU<S>();
   std::string shortcut_name = "shortcut";
 };
@@ -49,7 +49,7 @@ struct BottleneckOptions {
   Index groups = 1;
   Order order = Order::post_activation;
   Shortcut shortcut = Shortcut::projection;
-  Norm<S> norm = "batch";
+  Norm<S> norm = norm::batch;
   Layer<S> activation = ReLU<S>();
   std::string shortcut_name = "shortcut";
 };

@@ -1,6 +1,8 @@
 // Error: what the library throws at bad input.
 #pragma once
 
+#include <cstddef>
+#include <initializer_list>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -19,13 +21,35 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+namespace detail {
+
+/// Anything that `<<` writes, seen without its type: error messages then cost the compiler almost nothing.
+struct Printable {
+  const void* value;
+  void (*print)(std::ostream&, const void*);
+
+  template <std::size_t n>
+  Printable(const char (&text)[n])
+      : value(text), print([](std::ostream& out, const void* p) { out << static_cast<const char*>(p); }) {}
+  template <typename T>
+  Printable(const T& v)
+      : value(&v), print([](std::ostream& out, const void* p) { out << *static_cast<const T*>(p); }) {}
+};
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_error(std::string_view place,
+                                                               std::initializer_list<Printable> parts) {
+  std::ostringstream text;
+  text << place << ": ";
+  for (const Printable& part : parts) part.print(text, part.value);
+  throw Error(text.str());
+}
+
+}  // namespace detail
+
 /// Throws Error("place: parts…"), the parts joined as `<<` writes them.
 template <typename... Parts>
 [[noreturn]] void fail(std::string_view place, const Parts&... parts) {
-  std::ostringstream text;
-  text << place << ": ";
-  (text << ... << parts);
-  throw Error(text.str());
+  detail::throw_error(place, {detail::Printable(parts)...});
 }
 
 }  // namespace residua::inline RESIDUA_ABI

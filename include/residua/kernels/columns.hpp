@@ -108,7 +108,7 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     S* const mean = moments + block * 2 * columns;
     wide.for_each(block, [&](Index at, Index n) { ArrayMap<S>(sum, n) += ConstArrayMap<S>(x + at, n); });
     collapse(sum, wide, mean);
-    ArrayMap<S>(mean, columns) /= static_cast<S>(wide.rows_in(block));
+    for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
     wide.for_each(block, [&](Index at, Index n) {

@@ -69,23 +69,24 @@ struct MicroKernels {
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
-    RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                     \
-      const Index full = columns - v * lanes;                                                                        \
-      Vector bias = {};                                                                                              \
-      if (end.bias != nullptr) bias = *reinterpret_cast<const Vector*>(end.bias + v * lanes);                        \
-      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+    Vector tile[ROWS][V];                                                                                            \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) tile[i][v] = sum[i][v];                                             \
+    }                                                                                                                \
+    for (int i = 0; i < ROWS; ++i) {                                                                                 \
+      for (int v = 0; v < V; ++v) {                                                                                  \
         S* to = c[i] + v * lanes;                                                                                    \
-        Vector old = {};                                                                                             \
-        if (end.accumulate && full >= lanes) old = *reinterpret_cast<const Vector*>(to);                             \
-        if (end.accumulate && full < lanes) {                                                                        \
-          for (Index j = 0; j < full; ++j) old[j] = to[j];                                                           \
-        }                                                                                                            \
-        Vector result = sum[i][v] + bias + old;                                                                      \
-        if (end.relu) result = result < 0 ? Vector{} : result;                                                       \
-        if (full >= lanes) {                                                                                         \
-          *reinterpret_cast<Vector*>(to) = result;                                                                   \
+        const Index wanted = columns - v * lanes;                                                                    \
+        Vector result = tile[i][v];                                                                                  \
+        if (end.bias != nullptr) result += *reinterpret_cast<const Vector*>(end.bias + v * lanes);                   \
+        if (wanted >= lanes) {                                                                                       \
+          if (end.accumulate) result += *reinterpret_cast<const Vector*>(to);                                        \
+          *reinterpret_cast<Vector*>(to) = end.relu ? (result < 0 ? Vector{} : result) : result;                     \
         } else {                                                                                                     \
-          for (Index j = 0; j < full; ++j) to[j] = result[j];                                                        \
+          for (Index j = 0; j < wanted; ++j) {                                                                       \
+            const S value = end.accumulate ? result[j] + to[j] : result[j];                                          \
+            to[j] = end.relu && value < 0 ? S(0) : value;                                                            \
+          }                                                                                                          \
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
@@ -109,15 +110,18 @@ struct MicroKernels {
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
+    Vector tile[ROWS][V];                                                                                            \
     RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
-      if (i >= rows) break;                                                                                          \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) tile[i][v] = sum[i][v];                                             \
+    }                                                                                                                \
+    for (Index i = 0; i < rows; ++i) {                                                                               \
+      for (int v = 0; v < V; ++v) {                                                                                  \
         S* to = c + i * ldc + v * lanes;                                                                             \
-        const Index full = columns - v * lanes;                                                                      \
-        if (full >= lanes) {                                                                                         \
-          *reinterpret_cast<Vector*>(to) += sum[i][v];                                                               \
+        const Index wanted = columns - v * lanes;                                                                    \
+        if (wanted >= lanes) {                                                                                       \
+          *reinterpret_cast<Vector*>(to) += tile[i][v];                                                              \
         } else {                                                                                                     \
-          for (Index j = 0; j < full; ++j) to[j] += sum[i][v][j];                                                    \
+          for (Index j = 0; j < wanted; ++j) to[j] += tile[i][v][j];                                                 \
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \

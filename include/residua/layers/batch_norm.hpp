@@ -68,15 +68,16 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     std::optional<Fold> fold;
     if (of_batch) {
       const Tensor<S> moments = kernels::column_moments(x.cdata(), x.rows(), C);  // means, then Σ(x − mean)²
-      const auto squares = moments.carray().tail(C);
-      mean = row(moments.carray().head(C));
-      rstd = row((squares / static_cast<S>(x.rows()) + static_cast<S>(options.eps)).sqrt().inverse());
+      const S* const squares = moments.cdata() + C;
+      const S rows = static_cast<S>(x.rows());
+      mean = per_channel([&](Index c) { return moments.cdata()[c]; });
+      rstd = per_channel([&](Index c) { return S(1) / std::sqrt(squares[c] / rows + eps()); });
       if (tape.training() && options.track_running_stats) {
         fold = Fold{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum, mean,
-                    row(squares / static_cast<S>(x.rows() - 1))};
+                    per_channel([&](Index c) { return squares[c] / (rows - S(1)); })};
       }
     } else {
-      rstd = row((running_var.value.carray() + static_cast<S>(options.eps)).sqrt().inverse());
+      rstd = per_channel([&](Index c) { return S(1) / std::sqrt(running_var.value.cdata()[c] + eps()); });
     }
 
     // y = (x − mean) · scale + bias,   scale = rstd · weight
@@ -114,14 +115,16 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     const bool learns = weight.trainable() || bias.trainable();
     Tensor<S> sums(Shape{2, C});  // Σ dy, Σ dy · (x − mean)
     if (learns || of_batch) sums = kernels::column_gradients(dy.cdata(), x.cdata(), mean.cdata(), x.rows(), C);
-    const auto sum = sums.carray().head(C), product = sums.carray().tail(C);
+    const S* const sum = sums.cdata();
+    const S* const product = sum + C;
     if (learns) {
-      weight.add_gradient(product * rstd.carray());
-      bias.add_gradient(sum);
+      weight.add_gradient(per_channel([&](Index c) { return product[c] * rstd.cdata()[c]; }));
+      bias.add_gradient(per_channel([&](Index c) { return sum[c]; }));
     }
     if (!tape.input_gradient()) return {};
 
-    // of the batch:  dx = scale · (dy − Σdy / N − (x − mean) · rstd² · Σ(dy · (x − mean)) / N);   else dx = scale · dy
+    // dx = scale · (dy − Σdy / N − (x − mean) · rstd² · Σ(dy · (x − mean)) / N),  without the sums where the batch's
+    // statistics are not used
     const kernels::WideRows wide(x.rows(), C);
     const Tensor<S> scales = scaled(rstd);
     const Tensor<S> scale = kernels::repeated(scales.cdata(), wide);
@@ -129,19 +132,13 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     const S* const d = dy.cdata();
     Tensor<S> dx = detail::take_over(dy);
     S* const out = dx.data();
-    if (!of_batch) {
-      parallel_for(wide.blocks(), [&](Index block) {
-        wide.for_each(block, [&](Index at, Index n) {
-          ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scale.carray().head(n);
-        });
-      });
-      return dx;
-    }
-    const S share = S(1) / static_cast<S>(x.rows());
+    const S share = of_batch ? S(1) / static_cast<S>(x.rows()) : S(0);
     const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
-    const Tensor<S> shift = kernels::repeated(row(scales.carray() * sum * share).cdata(), wide);
-    const Tensor<S> slope =
-        kernels::repeated(row(scales.carray() * rstd.carray().square() * product * share).cdata(), wide);
+    const auto shifts = per_channel([&](Index c) { return scales.cdata()[c] * sum[c] * share; });
+    const auto slopes = per_channel([&](Index c) {
+      return scales.cdata()[c] * rstd.cdata()[c] * rstd.cdata()[c] * product[c] * share;
+    });
+    const Tensor<S> shift = kernels::repeated(shifts.cdata(), wide), slope = kernels::repeated(slopes.cdata(), wide);
     parallel_for(wide.blocks(), [&](Index block) {
       wide.for_each(block, [&](Index at, Index n) {
         ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scale.carray().head(n) - shift.carray().head(n) -
@@ -186,15 +183,20 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     return !options.track_running_stats || (tape.training() && !frozen);
   }
 
-  template <typename Expression>
-  static Tensor<S> row(const Expression& values) {
-    Tensor<S> result(Shape{values.size()}, uninitialized);
-    result.array() = values;
+  S eps() const { return static_cast<S>(options.eps); }
+
+  template <typename F>
+  Tensor<S> per_channel(F&& f) const {
+    Tensor<S> result(Shape{options.num_features}, uninitialized);
+    S* const to = result.data();
+    for (Index c = 0; c < options.num_features; ++c) to[c] = f(c);
     return result;
   }
 
+  /// rstd · weight
   Tensor<S> scaled(const Tensor<S>& rstd) const {
-    return options.affine ? row(rstd.carray() * weight.value.carray()) : rstd;
+    if (!options.affine) return rstd;
+    return per_channel([&](Index c) { return rstd.cdata()[c] * weight.value.cdata()[c]; });
   }
 };
 

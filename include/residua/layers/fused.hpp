@@ -1,6 +1,8 @@
 // What inference(net) is made of: layers that only predict, with norms folded in and activations fused.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include <residua/core/layer.hpp>
@@ -31,10 +33,20 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
   bool relu = false;
 
   explicit ScaleShift(const BatchNorm<S>& norm) : scale(norm.running_var.value), shift(norm.running_mean.value) {
-    scale.array() = (scale.carray() + static_cast<S>(norm.options.eps)).sqrt().inverse();
-    if (norm.options.affine) scale.array() *= norm.weight.value.carray();
-    shift.array() = -shift.carray() * scale.carray();
-    if (norm.options.affine) shift.array() += norm.bias.value.carray();
+    S* const a = scale.data();
+    S* const b = shift.data();
+    const S* const weight = norm.weight.value.cdata();
+    const S* const bias = norm.bias.value.cdata();
+    for (Index c = 0; c < scale.size(); ++c) {
+      a[c] = (weight ? weight[c] : S(1)) / std::sqrt(a[c] + static_cast<S>(norm.options.eps));
+      b[c] = (bias ? bias[c] : S(0)) - b[c] * a[c];
+    }
+  }
+
+  /// v = v · scale + shift for one value a channel.
+  void apply(Tensor<S>& v) const {
+    S* const to = v.data();
+    for (Index c = 0; c < v.size(); ++c) to[c] = to[c] * scale.cdata()[c] + shift.cdata()[c];
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
@@ -78,7 +90,7 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
     for (std::size_t g = 0; g < weights_.size(); ++g) {
       weights_[g].scale_columns(norm.scale.cdata() + static_cast<Index>(g) * channels);
     }
-    bias_.array() = bias_.carray() * norm.scale.carray() + norm.shift.carray();
+    norm.apply(bias_);
     relu = norm.relu;
   }
 
@@ -124,7 +136,7 @@ class FusedLinear : public PredictionOnly<FusedLinear<S>, S> {
 
   void fold(const ScaleShift<S>& norm) {
     weight_.scale_columns(norm.scale.cdata());
-    bias_.array() = bias_.carray() * norm.scale.carray() + norm.shift.carray();
+    norm.apply(bias_);
     relu = norm.relu;
   }
 
