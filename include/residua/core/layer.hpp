@@ -145,6 +145,8 @@ T& get(Net& net, std::string_view path) {
 template <typename Derived, typename S>
 class Network {
  public:
+  using Scalar = S;
+
   /// Prediction: evaluates x, keeps nothing. Safe to call from many threads at once.
   Tensor<S> operator()(Tensor<S> x) const {
     Tape<S> tape;
@@ -167,6 +169,19 @@ class Network {
   const Derived& self() const { return static_cast<const Derived&>(*this); }
 };
 
+namespace detail {
+
+template <typename T>
+Index multiply_adds(const T& layer, const Shape& input) {
+  if constexpr (requires { layer.multiply_adds(input); }) {
+    return layer.multiply_adds(input);
+  } else {
+    return 0;
+  }
+}
+
+}  // namespace detail
+
 // --- children --------------------------------------------------------------------------------------------------------
 
 /// child.forward in the scope of its name, seen by the tape's observer. What a composite calls for each child.
@@ -176,7 +191,7 @@ Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S
   if (!tape.observed()) return child.forward(std::move(x), tape);
   const Shape input = x.shape();
   Tensor<S> y = child.forward(std::move(x), tape);
-  if (!name.empty()) tape.report(false, input, y);
+  if (!name.empty()) tape.report(false, input, y, detail::multiply_adds(child, input));
   return y;
 }
 
@@ -307,11 +322,7 @@ class Layer : public Network<Layer<S>, S> {
       }
     }
     Index multiply_adds(const Shape& input) const override {
-      if constexpr (requires { layer.multiply_adds(input); }) {
-        return layer.multiply_adds(input);
-      } else {
-        return 0;
-      }
+      return detail::multiply_adds(layer, input);
     }
     void walk(detail::Walk<S>& walk) override { walk.node(layer); }
     const std::type_info& type() const override { return typeid(T); }

@@ -97,6 +97,7 @@ struct Observation {
   bool backward;            ///< false: `output` is the activation; true: `output` is the gradient by the layer's input
   const Shape& input;       ///< shape of what went in
   const Tensor<S>& output;  ///< what came out
+  Index multiply_adds;      ///< of a forward, where the layer counts them
 };
 
 /// Last in, first out: a layer's forward pushes what its backward will pop. A tape belongs to one thread; a network may
@@ -270,8 +271,8 @@ class Tape {
   void observe(std::function<void(const Observation<S>&)> f) { observer_ = std::move(f); }
 
   bool observed() const { return static_cast<bool>(observer_); }
-  void report(bool backward, const Shape& input, const Tensor<S>& output) {
-    observer_({place(""), backward, input, output});
+  void report(bool backward, const Shape& input, const Tensor<S>& output, Index multiply_adds = 0) {
+    observer_({place(""), backward, input, output, multiply_adds});
   }
 
  private:
