@@ -117,8 +117,9 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     if (learns || of_batch) sums = kernels::column_gradients(dy.cdata(), x.cdata(), mean.cdata(), x.rows(), C);
     const S* const sum = sums.cdata();
     const S* const product = sum + C;
+    const S* const r = rstd.cdata();
     if (learns) {
-      weight.add_gradient(per_channel([&](Index c) { return product[c] * rstd.cdata()[c]; }));
+      weight.add_gradient(per_channel([&](Index c) { return product[c] * r[c]; }));
       bias.add_gradient(per_channel([&](Index c) { return sum[c]; }));
     }
     if (!tape.input_gradient()) return {};
@@ -135,9 +136,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     const S share = of_batch ? S(1) / static_cast<S>(x.rows()) : S(0);
     const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
     const auto shifts = per_channel([&](Index c) { return scales.cdata()[c] * sum[c] * share; });
-    const auto slopes = per_channel([&](Index c) {
-      return scales.cdata()[c] * rstd.cdata()[c] * rstd.cdata()[c] * product[c] * share;
-    });
+    const auto slopes = per_channel([&](Index c) { return scales.cdata()[c] * r[c] * r[c] * product[c] * share; });
     const Tensor<S> shift = kernels::repeated(shifts.cdata(), wide), slope = kernels::repeated(slopes.cdata(), wide);
     parallel_for(wide.blocks(), [&](Index block) {
       wide.for_each(block, [&](Index at, Index n) {
