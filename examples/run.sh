@@ -5,9 +5,9 @@ if [ "${1:-}" = --help ]; then
   cat <<'HELP'
 Usage: examples/run.sh [OPTIONS of train_image_classifier]
 
-Trains a residual network on images, on Debian 12 from nothing: installs what is missing of compiler, CMake, Ninja and
-Eigen (as root or with sudo), builds the examples, and runs train_image_classifier. Without options it trains on images
-it draws itself; with --data FOLDER on CIFAR-10. The program's own options:
+Trains a residual network on images, on Debian 12 from nothing: installs what is missing of compiler, CMake, Ninja,
+Eigen and CLI11 (as root or with sudo), builds the examples, and runs train_image_classifier. Without options it trains
+on images it draws itself; with --data FOLDER on CIFAR. The program's own options:
 
 HELP
   shift
@@ -16,7 +16,7 @@ fi
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/cmake/install_missing.sh"
-install_missing g++ cmake ninja-build libeigen3-dev
+install_missing g++ cmake ninja-build libeigen3-dev libcli11-dev
 
 echo "== Building the examples"
 cmake -S "$root" -B "$root/build/examples" -G Ninja -DCMAKE_BUILD_TYPE=Release \
