@@ -1,0 +1,228 @@
+// What training and prediction ask of the system's memory.
+//
+// A program of its own, since it counts every call of malloc in the process (but not under a sanitizer, which has its own).
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include "small_net.hpp"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#if defined(__GLIBC__) && !defined(SANITIZED)
+#define COUNTS_MALLOC 1
+
+namespace {
+std::atomic<long> mallocs{0};
+}
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t size) {
+  ++mallocs;
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t count, std::size_t size) {
+  ++mallocs;
+  return __libc_calloc(count, size);
+}
+void* realloc(void* old, std::size_t size) {
+  ++mallocs;
+  return __libc_realloc(old, size);
+}
+void* memalign(std::size_t alignment, std::size_t size) {
+  ++mallocs;
+  return __libc_memalign(alignment, size);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) { return memalign(alignment, size); }
+int posix_memalign(void** result, std::size_t alignment, std::size_t size) {
+  *result = memalign(alignment, size);
+  return *result == nullptr ? 12 : 0;
+}
+}
+#endif
+
+namespace {
+
+using namespace residua;
+
+struct Asked {
+  long mallocs = 0;
+  std::uint64_t requests = 0, copies = 0;
+};
+
+/// What `action` asks for.
+template <typename Action>
+Asked asked(Action&& action) {
+  const auto before = memory_statistics();
+#if defined(COUNTS_MALLOC)
+  const long mallocs_before = mallocs;
+  action();
+  const long counted = mallocs - mallocs_before;
+#else
+  action();
+  const long counted = 0;
+#endif
+  const auto after = memory_statistics();
+  return {counted, after.system_requests - before.system_requests, after.copies - before.copies};
+}
+
+double resident_megabytes() {
+  long pages = 0, resident = 0;
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  if (file == nullptr) return 0;
+  const int read = std::fscanf(file, "%ld %ld", &pages, &resident);
+  std::fclose(file);
+  return read == 2 ? static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1048576.0 : 0;
+}
+
+TEST(Allocation, CountersCount) {
+  const Asked tensors = asked([] {
+    release_memory();
+    Tensor<float> a(Shape{1 << 20});
+    Tensor<float> b = a;
+    b.array() = 1;
+  });
+  EXPECT_EQ(tensors.requests, 2u);
+  EXPECT_EQ(tensors.copies, 1u);
+#if defined(COUNTS_MALLOC)
+  EXPECT_GE(tensors.mallocs, 2);
+  EXPECT_GE(asked([] { std::vector<int> v(100); static_cast<volatile int*>(v.data())[0] = 1; }).mallocs, 1);
+#endif
+}
+
+template <typename S>
+void check_training_step(int threads) {
+  set_num_threads(threads);
+  auto net = small_net::make<S>();
+  auto optimizer = small_net::optimizer_of<S>(net);
+  const small_net::Batch<S> batch(8);
+  for (int i = 0; i < 10; ++i) small_net::step(net, optimizer, batch);
+  const Asked training = asked([&] {
+    for (int i = 0; i < 20; ++i) small_net::step(net, optimizer, batch);
+  });
+  EXPECT_EQ(training.requests, 0u);
+  EXPECT_EQ(training.copies, 0u);
+  EXPECT_EQ(training.mallocs, 0);
+
+  const auto& model = net;
+  for (int i = 0; i < 5; ++i) model(batch.images);
+  const Asked prediction = asked([&] {
+    for (int i = 0; i < 20; ++i) model(batch.images);
+  });
+  EXPECT_EQ(prediction.requests, 0u);
+  EXPECT_EQ(prediction.copies, 0u);
+  EXPECT_EQ(prediction.mallocs, 0);
+}
+
+TEST(Allocation, TrainingStepAsksForNothing) {
+  const int before = num_threads();
+  check_training_step<float>(1);
+  check_training_step<double>(1);
+  set_num_threads(before);
+}
+
+// With several threads the number of blocks in use at once is up to chance, and so is the moment it is reached for the
+// last time: after a while steps ask for nothing any more.
+TEST(Allocation, TrainingStepOnSeveralThreadsComesToAskForNothing) {
+  const int before = num_threads();
+  set_num_threads(3);
+  auto net = small_net::make<float>();
+  auto optimizer = small_net::optimizer_of<float>(net);
+  const small_net::Batch<float> batch(8);
+  int quiet = 0;
+  for (int i = 0; i < 2000 && quiet < 20; ++i) {
+    const Asked training = asked([&] { small_net::step(net, optimizer, batch); });
+    EXPECT_EQ(training.copies, 0u);
+    quiet = training.requests == 0 && training.mallocs == 0 ? quiet + 1 : 0;
+  }
+  EXPECT_EQ(quiet, 20);
+  set_num_threads(before);
+}
+
+// Sizes are drawn to be of every order of magnitude up to a few megabytes.
+TEST(Allocation, ManyRandomShapesStaySmall) {
+  release_memory();
+  Random random(1);
+  std::vector<Tensor<float>> kept(8);
+  double early = 0;
+  for (int i = 0; i < 10000; ++i) {
+    const double size = std::exp(random.uniform(0, std::log(1e6)));
+    auto& slot = kept[static_cast<std::size_t>(random.below(8))];
+    slot = Tensor<float>(Shape{1 + random.below(4), 1 + static_cast<Index>(size) / 4}, 1.0f);
+    if (i == 2000) early = resident_megabytes();
+  }
+  const auto statistics = memory_statistics();
+  EXPECT_LE(statistics.live + statistics.cached, statistics.peak * 3 / 2 + (std::size_t{64} << 20));
+#if !defined(SANITIZED)
+  EXPECT_LT(resident_megabytes(), early + 32);
+#endif
+}
+
+TEST(Allocation, ShortLivedThreadsLeaveNothingBehind) {
+  const auto net = small_net::make<float>();
+  const small_net::Batch<float> batch(2);
+  const Tensor<float> wanted = net(batch.images);
+  double early = 0;
+  std::size_t held = 0;
+  for (int i = 0; i < 600; ++i) {
+    std::thread([&] { EXPECT_EQ(net(batch.images), wanted); }).join();
+    if (i != 100) continue;
+    early = resident_megabytes();
+    held = memory_statistics().live + memory_statistics().cached;
+  }
+  EXPECT_EQ(memory_statistics().live + memory_statistics().cached, held);
+#if !defined(SANITIZED)
+  EXPECT_LT(resident_megabytes(), early + 4);
+#else
+  static_cast<void>(early);
+#endif
+}
+
+TEST(Allocation, CacheIsCapped) {
+  release_memory();
+  { const Tensor<float> large(Shape{Index{64} << 20}, uninitialized); }
+  release_memory();  // forgets the peak
+  EXPECT_EQ(memory_statistics().cached, 0u);
+  for (int i = 0; i < 50; ++i) Tensor<float>(Shape{(Index{1} << 20) * (1 + i)}, uninitialized);
+  const auto statistics = memory_statistics();
+  EXPECT_LE(statistics.live + statistics.cached, statistics.peak * 3 / 2 + (std::size_t{64} << 20));
+}
+
+#if !defined(SANITIZED)  // sanitizers end the program instead
+TEST(Allocation, RequestThatCannotBeMetLeavesThingsGood) {
+  const auto net = small_net::make<float>();
+  const small_net::Batch<float> batch(2);
+  const Tensor<float> wanted = net(batch.images);
+  const auto before = memory_statistics();
+  Tensor<float> kept(Shape{3}, 1.0f);
+  for (const Index size : {Index{1} << 50, std::numeric_limits<Index>::max() / 64}) {
+    EXPECT_THROW(Tensor<float>(Shape{size}, uninitialized), std::bad_alloc);
+    EXPECT_THROW(kept = Tensor<float>(Shape{size}), std::bad_alloc);
+  }
+  EXPECT_EQ(kept, Tensor<float>(Shape{3}, 1.0f));
+  EXPECT_EQ(net(batch.images), wanted);
+  const auto after = memory_statistics();
+  EXPECT_LE(after.live, before.live + 1024);
+  EXPECT_LE(after.peak, std::max(before.peak, before.live + (std::size_t{16} << 20)));
+}
+#endif
+
+}  // namespace
