@@ -9,6 +9,10 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/layers/batch_norm.hpp>
+#include <residua/layers/group_norm.hpp>
+#include <residua/layers/instance_norm.hpp>
+#include <residua/layers/layer_norm.hpp>
+#include <residua/layers/rms_norm.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -23,8 +27,37 @@ struct Batch {
   template <typename S> static Layer<S> make(Index channels) { return BatchNorm<S>({.num_features = channels}); }
 };
 
+/// LayerNorm over the channels of each pixel.
+struct LayerOver {
+  template <typename S> static Layer<S> make(Index channels) { return LayerNorm<S>(Shape{channels}); }
+};
+
+/// GroupNorm with 32 groups, or fewer where that would leave less than 4 channels in each.
+struct Group {
+  template <typename S> static Layer<S> make(Index channels) {
+    const Index groups = std::gcd<Index, Index>(32, std::max<Index>(1, channels / 4));
+    return GroupNorm<S>({.num_groups = std::gcd(groups, channels), .num_channels = channels});
+  }
+};
+
+/// InstanceNorm with weight and bias.
+struct Instance {
+  template <typename S> static Layer<S> make(Index channels) {
+    return InstanceNorm<S>({.num_features = channels, .affine = true});
+  }
+};
+
+/// RMSNorm over the channels of each pixel.
+struct RMS {
+  template <typename S> static Layer<S> make(Index channels) { return RMSNorm<S>({.normalized_shape = {channels}}); }
+};
+
 inline constexpr None none;
 inline constexpr Batch batch;
+inline constexpr LayerOver layer;
+inline constexpr Group group;
+inline constexpr Instance instance;
+inline constexpr RMS rms;
 
 }  // namespace norm
 
@@ -48,6 +81,10 @@ class Norm {
   static Norm named(std::string_view name) {
     if (name == "none") return norm::none;
     if (name == "batch") return norm::batch;
+    if (name == "layer") return norm::layer;
+    if (name == "group") return norm::group;
+    if (name == "instance") return norm::instance;
+    if (name == "rms") return norm::rms;
     fail("Norm", "expected one of none, batch, layer, group, instance, rms, got '", name, "'");
   }
 

@@ -125,6 +125,9 @@ class ResidualBlock : public Sequential<S> {
  public:
   ResidualBlock(const ResidualBlockOptions<S>& o, Random& random) : Sequential<S>(built(o, random)) {}
 
+  /// One that was taken apart, put together again.
+  explicit ResidualBlock(Sequential<S> layers) : Sequential<S>(std::move(layers)) {}
+
  private:
   static Sequential<S> built(const ResidualBlockOptions<S>& o, Random& random) {
     const Conv2dOptions convolutions[] = {
@@ -144,6 +147,9 @@ template <typename S>
 class Bottleneck : public Sequential<S> {
  public:
   Bottleneck(const BottleneckOptions<S>& o, Random& random) : Sequential<S>(built(o, random)) {}
+
+  /// One that was taken apart, put together again.
+  explicit Bottleneck(Sequential<S> layers) : Sequential<S>(std::move(layers)) {}
 
  private:
   static Sequential<S> built(const BottleneckOptions<S>& o, Random& random) {

@@ -190,8 +190,10 @@ Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S
   auto scope = tape.scope(name);
   if (!tape.observed()) return child.forward(std::move(x), tape);
   const Shape input = x.shape();
+  const std::size_t before = memory_statistics().live;
   Tensor<S> y = child.forward(std::move(x), tape);
-  if (!name.empty()) tape.report(false, input, y, detail::multiply_adds(child, input));
+  const auto memory = static_cast<std::int64_t>(memory_statistics().live - before);
+  if (!name.empty()) tape.report({tape.place(""), false, input, y, detail::multiply_adds(child, input), memory});
   return y;
 }
 
@@ -201,8 +203,10 @@ Tensor<S> backward(Child& child, std::string_view name, Tensor<S> dy, Tape<S>& t
   auto scope = tape.scope(name);
   if (!tape.observed()) return child.backward(std::move(dy), tape);
   const Shape input = dy.shape();
+  const std::size_t before = memory_statistics().live;
   Tensor<S> dx = child.backward(std::move(dy), tape);
-  if (!name.empty()) tape.report(true, input, dx);
+  const auto memory = static_cast<std::int64_t>(memory_statistics().live - before);
+  if (!name.empty()) tape.report({tape.place(""), true, input, dx, 0, memory});
   return dx;
 }
 

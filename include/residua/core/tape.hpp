@@ -98,6 +98,7 @@ struct Observation {
   const Shape& input;       ///< shape of what went in
   const Tensor<S>& output;  ///< what came out
   Index multiply_adds;      ///< of a forward, where the layer counts them
+  std::int64_t memory;      ///< bytes by which the layer changed what tensors hold
 };
 
 /// Last in, first out: a layer's forward pushes what its backward will pop. A tape belongs to one thread; a network may
@@ -271,9 +272,7 @@ class Tape {
   void observe(std::function<void(const Observation<S>&)> f) { observer_ = std::move(f); }
 
   bool observed() const { return static_cast<bool>(observer_); }
-  void report(bool backward, const Shape& input, const Tensor<S>& output, Index multiply_adds = 0) {
-    observer_({place(""), backward, input, output, multiply_adds});
-  }
+  void report(const Observation<S>& seen) { observer_(seen); }
 
  private:
   struct Entry {

@@ -17,6 +17,7 @@ struct BatchNormOptions {
   std::optional<double> momentum = 0.1;  ///< share of the new value; none: the average of all batches so far
   bool affine = true;
   bool track_running_stats = true;
+  bool frozen = false;  ///< use the running statistics, and leave them alone, in training too
 };
 
 /// y = (x − mean) / √(var + eps) · weight + bias   for each feature, over all rows: (N, C), (N, T, C), (N, H, W, C).
@@ -33,7 +34,6 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   BatchNormOptions options;
   Parameter<S> weight, bias;                                // (C), start at 1 and 0
   Buffer<S> running_mean, running_var, num_batches_tracked;  // (C), start at 0 and 1; a single number
-  bool frozen = false;  ///< use the running statistics, and leave them alone, in training too
 
   explicit BatchNorm(const BatchNormOptions& o) : options(o) {
     detail::require_at_least("BatchNorm", "num_features", 1, o.num_features);
@@ -179,7 +179,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   };
 
   bool batch_statistics(const Tape<S>& tape) const {
-    return !options.track_running_stats || (tape.training() && !frozen);
+    return !options.track_running_stats || (tape.training() && !options.frozen);
   }
 
   S eps() const { return static_cast<S>(options.eps); }

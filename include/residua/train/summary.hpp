@@ -20,12 +20,12 @@ struct Summary {
     Shape output = {};
     Index parameters = 0;          ///< numbers, trainable or not
     Index multiply_adds = 0;       ///< of forward
-    std::size_t memory = 0;        ///< bytes that forward added to what is held for backward
+    std::int64_t memory = 0;       ///< bytes that forward added to what is held
   };
   std::vector<Row> rows;           ///< in the order of the forward pass
   Shape input;
   Index parameters = 0, trainable_parameters = 0, multiply_adds = 0;
-  std::size_t memory = 0;          ///< bytes held for backward when forward has ended, the output included
+  std::int64_t memory = 0;         ///< bytes held for backward when forward has ended, the output included
 
   friend std::ostream& operator<<(std::ostream& out, const Summary& s);
 };
@@ -38,7 +38,7 @@ inline std::string grouped(Index number) {
   return text;
 }
 
-inline std::string mebibytes(std::size_t bytes) {
+inline std::string mebibytes(std::int64_t bytes) {
   std::ostringstream text;
   text << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 20) << " MiB";
   return text.str();
@@ -87,7 +87,6 @@ Summary summary(const Net& net, const Shape& input) {
   Random random(0);
   Tensor<S> x(input);
   const std::size_t before = memory_statistics().live;
-  std::size_t held = before;
   Tape<S> tape(random);
   tape.observe([&](const Observation<S>& seen) {
     // A block reports after the layers inside it, which have told everything.
@@ -99,13 +98,10 @@ Summary summary(const Net& net, const Shape& input) {
     if (row == result.rows.end()) row = result.rows.insert(row, {.path = seen.path, .type = visitor.types[seen.path]});
     row->output = seen.output.shape();
     row->multiply_adds += seen.multiply_adds;
-    const std::size_t now = memory_statistics().live;
-    row->memory += now > held ? now - held : 0;
-    held = now;
+    row->memory += std::max<std::int64_t>(0, seen.memory);
   });
   const Tensor<S> y = net.forward(std::move(x), tape);
-  const std::size_t after = memory_statistics().live;
-  result.memory = after > before ? after - before : 0;
+  result.memory = std::max<std::int64_t>(0, static_cast<std::int64_t>(memory_statistics().live - before));
   if (result.rows.empty()) {
     result.rows.push_back({.path = "", .type = visitor.types[""], .output = y.shape(),
                            .multiply_adds = detail::multiply_adds(net, input), .memory = result.memory});
