@@ -1,0 +1,278 @@
+// Normalisation of rows (LayerNorm, RMSNorm) and of groups of channels (GroupNorm, InstanceNorm).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <residua/core/tensor.hpp>
+#include <residua/core/threads.hpp>
+#include <residua/kernels/columns.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+// --- rows ------------------------------------------------------------------------------------------------------------
+
+/// How the rows of a matrix are normalised:  y = (x − mean) · rstd · weight + bias,   rstd = 1 / √(variance + eps),
+/// mean and variance of each row.
+template <typename S>
+struct RowNorm {
+  Index rows, features;
+  double eps;
+  bool centered;           ///< false: 0 takes the place of the mean, as in RMSNorm
+  const S *weight, *bias;  ///< (features); null where there is none
+
+  /// The same for one of `samples` equal runs of rows, whose weights and biases are `stride` apart.
+  RowNorm of_sample(Index sample, Index samples, Index stride) const {
+    const auto own = [&](const S* v) { return v ? v + sample * stride : nullptr; };
+    return {rows / samples, features, eps, centered, own(weight), own(bias)};
+  }
+};
+
+/// Rows longer than this are read piece by piece, each piece twice while it is in the cache.
+inline constexpr Index row_piece = 4096;
+
+/// Σ_i term(v[i], …) over vectors of n elements. The order of the additions does not depend on where they lie in memory.
+template <typename S, typename Term, typename... Vectors>
+S sum(Index n, Term&& term, const Vectors*... v) {
+  using Lanes = Eigen::Array<S, 128 / int{sizeof(S)}, 1>;
+  Lanes total = Lanes::Zero();
+  Index i = 0;
+  for (; i + total.size() <= n; i += total.size()) total += term(Eigen::Map<const Lanes>(v + i)...);
+  total.head(n - i) += term(ConstArrayMap<S>(v + i, n - i)...);
+  return total.sum();
+}
+
+/// Mean (0 where not `centered`) and variance around it, in two passes over each piece of the row.
+template <typename S>
+std::pair<S, S> row_moments(const S* x, Index n, bool centered) {
+  double mean = 0, squares = 0;
+  for (Index first = 0; first < n; first += row_piece) {
+    const Index count = std::min(row_piece, n - first);
+    const S center = centered ? sum<S>(count, [](const auto& v) { return v; }, x + first) / static_cast<S>(count) : S(0);
+    const S around = sum<S>(count, [=](const auto& v) { return (v - center).square(); }, x + first);
+    // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
+    const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{center} - mean;
+    mean += delta * share;
+    squares += double{around} + delta * delta * share * static_cast<double>(first);
+  }
+  return {static_cast<S>(mean), static_cast<S>(squares / static_cast<double>(n))};
+}
+
+/// x (rows, features) → y, which may be the same memory. Mean and rstd of each row → statistics (rows, 2), unless null.
+template <typename S>
+void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
+  const Index C = norm.features;
+  parallel_ranges(norm.rows, std::max<Index>(1, 32768 / C), [&](Index first, Index last) {
+    for (Index row = first; row < last; ++row) {
+      const ConstArrayMap<S> in(x + row * C, C);
+      ArrayMap<S> out(y + row * C, C);
+      const auto [mean, variance] = row_moments(in.data(), C, norm.centered);
+      const S rstd = S(1) / std::sqrt(variance + static_cast<S>(norm.eps));
+      if (norm.weight && norm.bias) {
+        out = (in - mean) * rstd * ConstArrayMap<S>(norm.weight, C) + ConstArrayMap<S>(norm.bias, C);
+      } else if (norm.weight) {
+        out = (in - mean) * rstd * ConstArrayMap<S>(norm.weight, C);
+      } else {
+        out = (in - mean) * rstd;
+      }
+      if (statistics) {
+        statistics[2 * row] = mean;
+        statistics[2 * row + 1] = rstd;
+      }
+    }
+  });
+}
+
+/// One row's dx, which may be dy's memory:  with g = dy · weight and z = (x − mean) · rstd,
+/// dx = rstd · (g − Σg / n − z · Σ(g · z) / n), without Σg where the mean is not taken off.
+template <typename S>
+void row_norm_input_gradient(const S* x, S mean, S rstd, const S* dy, const S* weight, bool centered, S* dx, Index n) {
+  S total = 0, product = 0;  // Σg and Σ(g · (x − mean)), each over n
+  for (Index i = 0; i < n; i += row_piece) {
+    const Index count = std::min(row_piece, n - i);
+    if (centered) total += sum<S>(count, [](const auto& d, const auto& w) { return d * w; }, dy + i, weight + i);
+    product += sum<S>(count, [=](const auto& d, const auto& w, const auto& v) { return d * w * (v - mean); }, dy + i,
+                      weight + i, x + i);
+  }
+  const S shift = rstd * total / static_cast<S>(n), slope = rstd * rstd * rstd * product / static_cast<S>(n);
+  ArrayMap<S>(dx, n) = ConstArrayMap<S>(dy, n) * ConstArrayMap<S>(weight, n) * rstd -
+                       ((ConstArrayMap<S>(x, n) - mean) * slope + shift);
+}
+
+/// Adds the part of rows first … last - 1, features at … at + n - 1 to  dweight = Σ_rows dy · (x − mean) · rstd  and
+/// dbias = Σ_rows dy.
+template <typename S>
+void add_row_norm_parameter_gradients(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, Index first,
+                                      Index last, Index at, Index n, S* dweight, S* dbias) {
+  for (Index row = first; row < last; ++row) {
+    const ConstArrayMap<S> d(dy + row * norm.features + at, n), in(x + row * norm.features + at, n);
+    ArrayMap<S>(dweight, n) += d * ((in - statistics[2 * row]) * statistics[2 * row + 1]);
+    ArrayMap<S>(dbias, n) += d;
+  }
+}
+
+/// dx, which may be dy's memory, and dweight, dbias; null for what is not wanted. `statistics` are row_norm's.
+template <typename S>
+void row_norm_gradient(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, S* dx, S* dweight, S* dbias) {
+  const Index C = norm.features;
+  const bool learns = dweight || dbias;
+  const Tensor<S> ones(Shape{norm.weight ? 0 : C}, S(1));
+  const S* const weight = norm.weight ? norm.weight : ones.cdata();
+  Tensor<S> sums(Shape{2, learns ? C : 0});  // dweight and dbias
+  S* const to = sums.data();
+
+  // Short rows give a block's part of the sums while they are in the cache. Of long ones the parts would be as large as
+  // the rows: their sums are cut by features instead.
+  const bool together = learns && C <= row_piece;
+  if (learns && !together) {
+    parallel_ranges(C, row_piece / 4, [&](Index first, Index last) {
+      add_row_norm_parameter_gradients(norm, x, statistics, dy, 0, norm.rows, first, last - first, to + first,
+                                       to + C + first);
+    });
+  }
+  const WideRows blocks(norm.rows, C);
+  const Tensor<S> total = sum_over_blocks<S>(blocks, together ? 2 : 0, [&](Index block, S* part) {
+    const Index first = block * blocks.grain, last = first + blocks.rows_in(block);
+    if (together) {
+      std::fill_n(part, 2 * C, S(0));
+      add_row_norm_parameter_gradients(norm, x, statistics, dy, first, last, 0, C, part, part + C);
+    }
+    for (Index row = first; dx && row < last; ++row) {
+      row_norm_input_gradient(x + row * C, statistics[2 * row], statistics[2 * row + 1], dy + row * C, weight,
+                              norm.centered, dx + row * C, C);
+    }
+  });
+  const Tensor<S>& result = together ? total : sums;
+  if (dweight) std::copy_n(result.cdata(), C, dweight);
+  if (dbias) std::copy_n(result.cdata() + C, C, dbias);
+}
+
+/// As row_norm, with a weight and a bias of each sample's own: each sample is rows / samples rows, and the weights and
+/// biases of neighbouring samples are `stride` apart.
+template <typename S>
+void row_norm(const RowNorm<S>& norm, Index samples, Index stride, const S* x, S* y, S* statistics) {
+  parallel_for(samples, [&](Index sample) {
+    const RowNorm<S> own = norm.of_sample(sample, samples, stride);
+    const Index first = sample * own.rows, at = first * own.features;
+    row_norm(own, x + at, y + at, statistics ? statistics + 2 * first : nullptr);
+  });
+}
+
+/// Likewise dx, dweight and dbias.
+template <typename S>
+void row_norm_gradient(const RowNorm<S>& norm, Index samples, Index stride, const S* x, const S* statistics,
+                       const S* dy, S* dx, S* dweight, S* dbias) {
+  parallel_for(samples, [&](Index sample) {
+    const RowNorm<S> own = norm.of_sample(sample, samples, stride);
+    const Index first = sample * own.rows, at = first * own.features;
+    row_norm_gradient(own, x + at, statistics + 2 * first, dy + at, dx ? dx + at : nullptr, dweight + sample * stride,
+                      dbias + sample * stride);
+  });
+}
+
+// --- groups of channels ----------------------------------------------------------------------------------------------
+
+/// How the channels of samples, pixels × channels each, are normalised:  y = (x − mean) · rstd · weight + bias,
+/// rstd = 1 / √(variance + eps), mean and variance of each group of channels of a sample.
+template <typename S>
+struct GroupNorm {
+  Index samples, pixels, channels, groups;
+  double eps;
+  bool of_input;           ///< false: mean and variance are given, and do not depend on x
+  const S *weight, *bias;  ///< (channels); null where there is none
+
+  Index sample_size() const { return pixels * channels; }
+};
+
+/// Mean and biased variance of each group of a sample, written for each of its channels.   x (pixels, C) → (2, C)
+template <typename S>
+void group_moments(const GroupNorm<S>& norm, const S* x, S* moments) {
+  const Index C = norm.channels, width = C / norm.groups;
+  const Tensor<S> of_channels = column_moments(x, norm.pixels, C);
+  const S values = static_cast<S>(width * norm.pixels);
+  for (Index at = 0; at < C; at += width) {
+    const auto means = of_channels.carray().segment(at, width), squares = of_channels.carray().segment(C + at, width);
+    const S mean = means.mean();
+    const S variance = (squares.sum() + (means - mean).square().sum() * static_cast<S>(norm.pixels)) / values;
+    ArrayMap<S>(moments + at, width) = mean;
+    ArrayMap<S>(moments + C + at, width) = variance;
+  }
+}
+
+/// 1 / √(variance + eps), times weight where there is one.   (C) → (C)
+template <typename S>
+Tensor<S> channel_scale(const GroupNorm<S>& norm, const S* variance, bool weighted) {
+  Tensor<S> scale(Shape{norm.channels}, uninitialized);
+  scale.array() = (ConstArrayMap<S>(variance, norm.channels) + static_cast<S>(norm.eps)).sqrt().inverse();
+  if (weighted && norm.weight) scale.array() *= ConstArrayMap<S>(norm.weight, norm.channels);
+  return scale;
+}
+
+/// x (samples, pixels, C) → y, which may be the same memory. moments (samples, 2, C), mean and biased variance, are
+/// written when they are the input's, else read.
+template <typename S>
+void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments) {
+  const Index C = norm.channels, size = norm.sample_size();
+  const WideRows wide(norm.pixels, C);
+  const Tensor<S> shift = norm.bias ? repeated(norm.bias, wide) : Tensor<S>(Shape{wide.width});
+  parallel_for(norm.samples, [&](Index sample) {
+    const S* const in = x + sample * size;
+    S* const out = y + sample * size;
+    S* const mean = moments + sample * 2 * C;
+    if (norm.of_input) group_moments(norm, in, mean);
+    const Tensor<S> center = repeated<S>(mean, wide);
+    const Tensor<S> scale = repeated(channel_scale<S>(norm, mean + C, true).cdata(), wide);
+    parallel_for(wide.blocks(), [&](Index block) {
+      wide.for_each(block, [&](Index at, Index n) {
+        ArrayMap<S>(out + at, n) =
+            (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * scale.carray().head(n) + shift.carray().head(n);
+      });
+    });
+  });
+}
+
+/// dx, which may be dy's memory, and dweight, dbias; null for what is not wanted. `moments` are group_norm's.
+template <typename S>
+void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments, const S* dy, S* dx, S* dweight, S* dbias) {
+  const Index C = norm.channels, size = norm.sample_size(), width = C / norm.groups;
+  const S share = S(1) / static_cast<S>(width * norm.pixels);
+  const WideRows wide(norm.pixels, C);
+  Tensor<S> parts(Shape{norm.samples, 2, C}, uninitialized);  // each sample's part of dweight and dbias
+  S* const part = parts.data();
+  parallel_for(norm.samples, [&](Index sample) {
+    const S* const in = x + sample * size;
+    const S* const d = dy + sample * size;
+    const S* const mean = moments + sample * 2 * C;
+    const Tensor<S> rstd = channel_scale(norm, mean + C, false), scale = channel_scale(norm, mean + C, true);
+    const Tensor<S> sums = column_gradients(d, in, mean, norm.pixels, C);  // Σ dy, Σ dy · (x − mean)
+    const auto sum = sums.carray().head(C), product = sums.carray().tail(C);
+    ArrayMap<S>(part + sample * 2 * C, C) = product * rstd.carray();
+    ArrayMap<S>(part + sample * 2 * C + C, C) = sum;
+    if (!dx) return;
+
+    // dx = scale · dy − rstd · Σ(weight · dy) / m − (x − mean) · rstd³ · Σ(weight · dy · (x − mean)) / m,
+    // sums over the m values of a group; with mean and variance that do not depend on x only the first term.
+    Tensor<S> shift(Shape{C}), slope(Shape{C});
+    for (Index at = 0; norm.of_input && at < C; at += width) {
+      const auto of_group = [&](const auto& v) { return v.segment(at, width); };
+      const S square = rstd.carray()[at] * rstd.carray()[at];
+      shift.array().segment(at, width) = (of_group(scale.carray()) * of_group(sum)).sum() * share;
+      slope.array().segment(at, width) = (of_group(scale.carray()) * of_group(product)).sum() * square * share;
+    }
+    const Tensor<S> scales = repeated(scale.cdata(), wide), center = repeated(mean, wide);
+    const Tensor<S> shifts = repeated(shift.cdata(), wide), slopes = repeated(slope.cdata(), wide);
+    S* const out = dx + sample * size;
+    parallel_for(wide.blocks(), [&](Index block) {
+      wide.for_each(block, [&](Index at, Index n) {
+        ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scales.carray().head(n) - shifts.carray().head(n) -
+                                   (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * slopes.carray().head(n);
+      });
+    });
+  });
+  if (!dweight && !dbias) return;
+  const Tensor<S> total = column_sums(parts.cdata(), norm.samples, 2 * C);
+  if (dweight) std::copy_n(total.cdata(), C, dweight);
+  if (dbias) std::copy_n(total.cdata() + C, C, dbias);
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels

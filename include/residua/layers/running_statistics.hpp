@@ -1,0 +1,31 @@
+// Fold: how the running statistics of a norm follow those of its batches.
+#pragma once
+
+#include <optional>
+
+#include <residua/core/parameter.hpp>
+
+namespace residua::inline RESIDUA_ABI::detail {
+
+/// One batch's statistics on their way into the running ones:  running ← (1 − momentum) · running + momentum · batch.
+template <typename S>
+struct Fold {
+  BufferHandle<S> running_mean, running_var;
+  std::optional<BufferHandle<S>> num_batches_tracked;  ///< none: batches are not counted
+  std::optional<double> momentum;                      ///< none: the average of all batches counted so far
+  Tensor<S> mean, var;
+
+  void operator()() {
+    const S batches = num_batches_tracked ? (*num_batches_tracked)->value.array()[0] += S(1) : S(1);
+    const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
+    blend(running_mean->value.array(), mean, share);
+    blend(running_var->value.array(), var, share);
+  }
+
+ private:
+  static void blend(ArrayMap<S> running, const Tensor<S>& batch, S share) {
+    running = running * (S(1) - share) + batch.carray() * share;
+  }
+};
+
+}  // namespace residua::inline RESIDUA_ABI::detail
