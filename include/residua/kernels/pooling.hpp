@@ -121,8 +121,6 @@ void max_pool_gradient(const S* dy, const std::int32_t* at, S* dx, Index images,
   });
 }
 
-namespace detail {
-
 /// y[n, o, p] = Σ x[n, i, j] over the i and j that `span` tells for o and p.   x (N, H, W, C) → y (N, H', W', C)
 template <typename S, typename Axis>
 void window_sums(const Tensor<S>& x, Tensor<S>& y, const Axis& rows, const Axis& columns,
@@ -156,14 +154,12 @@ void divide_pixels(const S* x, Tensor<S>& y, const Divisor& divisor) {
   });
 }
 
-}  // namespace detail
-
 /// y[n, o, p] = (Σ over the window of x) / divisor(o, p).   x (N, H, W, C) → y (N, rows.out, columns.out, C)
 template <typename S, typename Axis, typename Divisor>
 Tensor<S> average_pool(const Tensor<S>& x, const Axis& rows, const Axis& columns, const Divisor& divisor) {
   Tensor<S> y(Shape{x.dim(0), rows.out, columns.out, x.dim(3)}, uninitialized);
-  detail::window_sums(x, y, rows, columns, &Axis::window);
-  detail::divide_pixels(y.cdata(), y, divisor);
+  window_sums(x, y, rows, columns, &Axis::window);
+  divide_pixels(y.cdata(), y, divisor);
   return y;
 }
 
@@ -171,10 +167,10 @@ Tensor<S> average_pool(const Tensor<S>& x, const Axis& rows, const Axis& columns
 template <typename S, typename Axis, typename Divisor>
 Tensor<S> average_pool_gradient(Tensor<S> dy, const Axis& rows, const Axis& columns, const Divisor& divisor) {
   const S* const in = dy.cdata();
-  Tensor<S> shares = residua::detail::take_over(dy);
-  detail::divide_pixels(in, shares, divisor);
+  Tensor<S> shares = detail::take_over(dy);
+  divide_pixels(in, shares, divisor);
   Tensor<S> dx(Shape{shares.dim(0), rows.in, columns.in, shares.dim(3)}, uninitialized);
-  detail::window_sums(shares, dx, rows, columns, &Axis::covering);
+  window_sums(shares, dx, rows, columns, &Axis::covering);
   return dx;
 }
 

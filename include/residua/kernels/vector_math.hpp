@@ -27,16 +27,14 @@ inline constexpr Index vector_bytes = 16;
 /// How many S one vector holds.
 template <typename S> inline constexpr Index lanes = vector_bytes / static_cast<Index>(sizeof(S));
 
-namespace detail {
 template <typename T, Index count>
 struct VectorOf {
   typedef T type __attribute__((vector_size(count * static_cast<Index>(sizeof(T)))));
 };
-}  // namespace detail
 
 /// A vector of S, and one of T with as many lanes.
-template <typename S> using Vector = typename detail::VectorOf<S, lanes<S>>::type;
-template <typename T, typename S> using VectorLike = typename detail::VectorOf<T, lanes<S>>::type;
+template <typename S> using Vector = typename VectorOf<S, lanes<S>>::type;
+template <typename T, typename S> using VectorLike = typename VectorOf<T, lanes<S>>::type;
 
 /// The number type of a vector's lanes.
 template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
@@ -91,8 +89,6 @@ V polynomial(V x, double c, Coefficients... more) {
   return static_cast<Lane<V>>(c) + x * polynomial(x, more...);
 }
 
-namespace detail {
-
 /// The parts of an IEEE number.
 template <typename S> struct Format;
 template <> struct Format<float> {
@@ -144,12 +140,10 @@ struct Exponential {
   static V rounded(V x) { return (x + rounder<Lane<V>>) - rounder<Lane<V>>; }
 };
 
-}  // namespace detail
-
 /// e^x
 template <typename V>
 V exp(V x) {
-  const detail::Exponential<V> e(x);
+  const Exponential<V> e(x);
   return (e.rest + Lane<V>(1)) * e.a * e.b;
 }
 
@@ -157,7 +151,7 @@ V exp(V x) {
 template <typename V>
 V tanh(V x) {
   using S = Lane<V>;
-  const detail::Exponential<V> e(x < S(0) ? x + x : -(x + x));
+  const Exponential<V> e(x < S(0) ? x + x : -(x + x));
   const V scale = e.a * e.b, m = scale * e.rest + (scale - S(1));
   const V t = m / (m + S(2));
   return x < S(0) ? t : -t;
