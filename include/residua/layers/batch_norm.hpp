@@ -8,6 +8,7 @@
 #include <residua/core/layer.hpp>
 #include <residua/core/options.hpp>
 #include <residua/kernels/columns.hpp>
+#include <residua/layers/running_statistics.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -65,7 +66,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       tape.fail("BatchNorm", "expected more than 1 value per channel when training, got input ", x.shape());
     }
     Tensor<S> mean = running_mean.value, rstd;  // (C)
-    std::optional<Fold> fold;
+    std::optional<detail::Fold<S>> fold;
     if (of_batch) {
       const Tensor<S> moments = kernels::column_moments(x.cdata(), x.rows(), C);  // means, then Σ(x − mean)²
       const S* const squares = moments.cdata() + C;
@@ -73,8 +74,9 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       mean = per_channel([&](Index c) { return moments.cdata()[c]; });
       rstd = per_channel([&](Index c) { return S(1) / std::sqrt(squares[c] / rows + eps()); });
       if (tape.training() && options.track_running_stats) {
-        fold = Fold{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum, mean,
-                    per_channel([&](Index c) { return squares[c] / (rows - S(1)); })};
+        fold = detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(),
+                               options.momentum, mean,
+                               per_channel([&](Index c) { return squares[c] / (rows - S(1)); })};
       }
     } else {
       rstd = per_channel([&](Index c) { return S(1) / std::sqrt(running_var.value.cdata()[c] + eps()); });
@@ -105,7 +107,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
-    auto fold = tape.template pop<std::optional<Fold>>();
+    auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
     const auto [x, mean, rstd, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);
     if (fold) tape.on_success(std::move(*fold));
@@ -159,25 +161,6 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 
  private:
-  /// One batch's statistics on their way into the running ones.
-  struct Fold {
-    BufferHandle<S> running_mean, running_var, num_batches_tracked;
-    std::optional<double> momentum;
-    Tensor<S> mean, var;
-
-    void operator()() {
-      const S batches = num_batches_tracked->value.carray()[0] + S(1);
-      const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
-      num_batches_tracked->value.array()[0] = batches;
-      blend(running_mean->value.array(), mean, share);
-      blend(running_var->value.array(), var, share);
-    }
-
-    static void blend(ArrayMap<S> running, const Tensor<S>& batch, S share) {
-      running = running * (S(1) - share) + batch.carray() * share;
-    }
-  };
-
   bool batch_statistics(const Tape<S>& tape) const {
     return !options.track_running_stats || (tape.training() && !options.frozen);
   }
