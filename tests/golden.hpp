@@ -131,12 +131,15 @@ class Cases {
     Tape<S> tape(random, {.mode = mode});
     const Tensor<S> x = at("x").template cast<S>(), dy = at("dy").template cast<S>();
     std::decay_t<L> copy = layer;
+    Tape<S> forgetful(random, {.mode = mode, .record = false});
+    const Tensor<S> y_forgotten = layer.forward(at("x").template cast<S>(), forgetful);
     const Tensor<S> y = layer.forward(x, tape), dx = layer.backward(dy, tape);
     compare("y", y, for_outputs<S>);
     compare("dx", dx, for_gradients<S>);
     EXPECT_TRUE(tape.empty()) << case_ << " leaves something on the tape";
     EXPECT_TRUE(agree(x, at("x"), {})) << case_ << " changes an input it shares";
     EXPECT_TRUE(agree(dy, at("dy"), {})) << case_ << " changes an output gradient it shares";
+    EXPECT_TRUE(agree(y_forgotten, y.template cast<double>(), {})) << case_ << ":y, without recording";
     const Tensor<S> y_alone = copy.forward(at("x").template cast<S>(), tape);
     EXPECT_TRUE(agree(y_alone, y.template cast<double>(), {})) << case_ << ":y, from an input nobody else holds";
     const Tensor<S> dx_alone = copy.backward(at("dy").template cast<S>(), tape);
@@ -144,11 +147,14 @@ class Cases {
     finish(layer);
   }
 
-  /// For what is not a layer: the tensors of a case, and the comparison with one of them.
+  // The parts of check, for what takes or gives more than one tensor.
+
+  /// The case that what follows is about.
   void begin(const std::string& name) {
     case_ = prefix_ + name;
     EXPECT_EQ(unchecked_.erase(case_), 1u) << case_ << " is not in the file, or was checked before";
   }
+
   bool has(const std::string& tensor) const { return tensors_.contains(case_ + ":" + tensor); }
   const Tensor<double>& at(const std::string& tensor) const {
     const auto found = tensors_.find(case_ + ":" + tensor);
@@ -159,7 +165,7 @@ class Cases {
     EXPECT_TRUE(agree(got, at(tensor), tolerance)) << case_ << ":" << tensor;
   }
 
- private:
+  /// Gives a layer the case's parameters and buffers, and gradients that are not zero.
   template <typename L>
   void start(L& layer) {
     for (auto& [name, p] : residua::named_parameters<S>(layer)) {
@@ -169,9 +175,10 @@ class Cases {
     for (auto& [name, b] : residua::named_buffers<S>(layer)) set(name, b->value);
   }
 
+  /// Compares what was added to the gradients, and the buffers.
   template <typename L>
   void finish(L& layer) {
-    std::size_t compared = 0;
+    Index compared = 0;
     for (auto& [name, p] : residua::named_parameters<S>(layer)) {
       Tensor<S> added = p->grad;
       added.array() -= start_gradient(at(name + ".grad")).template cast<S>().carray();
@@ -183,11 +190,13 @@ class Cases {
       ++compared;
     }
     const auto of_case = [&](const auto& entry) {
-      return entry.first.starts_with(case_ + ":") && (entry.first.ends_with(".grad") || entry.first.ends_with(".after"));
+      const std::string& name = entry.first;
+      return name.starts_with(case_ + ":") && (name.ends_with(".grad") || name.ends_with(".after"));
     };
     EXPECT_EQ(compared, std::count_if(tensors_.begin(), tensors_.end(), of_case)) << case_ << ": parameters, buffers";
   }
 
+ private:
   /// What a gradient is added to: numbers no larger than its own, so that they hide no error of it.
   static Tensor<double> start_gradient(const Tensor<double>& gradient) {
     Tensor<double> start(gradient.shape());

@@ -19,6 +19,7 @@ class GoldenOptimizer : public testing::Test {
   template <typename Schedule>
   void check(const std::string& name, const SGDOptions& options, Schedule&& schedule) {
     const auto tensors = golden::read("optimizer");
+    const auto &curvature = tensors.at("problem:curvature"), &target = tensors.at("problem:target");
     const Tensor<double>& steps = tensors.at(name + ":w");
     Parameter<double> w(tensors.at("problem:start"));
     SGD<double> optimizer({w.handle()}, options);
@@ -29,7 +30,7 @@ class GoldenOptimizer : public testing::Test {
       lr(step) = optimizer.options.lr;
       momentum(step) = optimizer.options.momentum;
       optimizer.zero_grad();
-      w.add_gradient(tensors.at("problem:curvature").carray() * w.value.carray() - tensors.at("problem:target").carray());
+      w.add_gradient(curvature.carray() * w.value.carray() - target.carray());
       optimizer.step();
       got.matrix().row(step) = w.value.carray().matrix();
       scheduled.step();
@@ -79,7 +80,11 @@ TEST_F(GoldenOptimizer, OneCycleLR) {
   check("one_cycle/nesterov", {.lr = 0.1, .momentum = 0.9, .nesterov = true},
         one_cycle({.max_lr = 0.1, .pct_start = 0.2}));
   check("one_cycle/factors", {.lr = 0.1, .momentum = 0.5},
-        one_cycle({.max_lr = 0.2, .base_momentum = 0.7, .max_momentum = 0.9, .div_factor = 10, .final_div_factor = 100}));
+        one_cycle({.max_lr = 0.2,
+                   .base_momentum = 0.7,
+                   .max_momentum = 0.9,
+                   .div_factor = 10,
+                   .final_div_factor = 100}));
 }
 
 // --- a hundred steps of a residual network ---------------------------------------------------------------------------
@@ -91,7 +96,8 @@ void compare_losses(Index steps, double tolerance) {
   const auto tensors = golden::read("training");
   Random rng(1);
   Sequential<S> net;
-  net.add("conv1", Conv2d<S>({.in_channels = 3, .out_channels = 8, .kernel_size = 3, .padding = 1, .bias = false}, rng));
+  net.add("conv1",
+          Conv2d<S>({.in_channels = 3, .out_channels = 8, .kernel_size = 3, .padding = 1, .bias = false}, rng));
   net.add("bn1", BatchNorm<S>({.num_features = 8}));
   net.add("relu", ReLU<S>());
   net.add("block0", ResidualBlock<S>({.in_channels = 8, .out_channels = 8}, rng));
@@ -105,13 +111,14 @@ void compare_losses(Index steps, double tolerance) {
   SGD<S> optimizer(net.parameters(), {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4});
   for (Index step = 0; step < steps; ++step) {
     const Index which = step % images.dim(0);
-    const Tensor<double> x(batch, std::span(images.cdata() + which * batch.size(), static_cast<std::size_t>(batch.size())));
+    Tensor<S> x(batch);
+    x.array() = images.carray().segment(which * batch.size(), batch.size()).template cast<S>();
     const double* const label = labels.cdata() + which * batch[0];
     const std::vector<Index> targets(label, label + batch[0]);
 
     optimizer.zero_grad();
     Tape<S> tape(rng);
-    const Loss<S> loss = cross_entropy(net.forward(x.cast<S>(), tape), targets);
+    const Loss<S> loss = cross_entropy(net.forward(std::move(x), tape), targets);
     net.backward(loss.gradient, tape);
     optimizer.step();
     ASSERT_NEAR(loss.value, losses(step), tolerance) << "at step " << step;
