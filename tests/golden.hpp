@@ -12,7 +12,6 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -122,15 +121,14 @@ class Cases {
   }
 
   /// One step, forward and backward, of a layer that starts with the case's parameters and buffers, and with gradients
-  /// that are not zero. Compared are output, gradients, and the buffers after the step.
-  template <typename L>
-  void check(const std::string& name, L&& layer, Mode mode = Mode::train) {
+  /// that are not zero. Compared are output, gradients, and the buffers after the step. Returns the layer as it is then.
+  Layer<S> check(const std::string& name, Layer<S> layer, Mode mode = Mode::train) {
     begin(name);
     start(layer);
     Random random(1);
     Tape<S> tape(random, {.mode = mode});
     const Tensor<S> x = at("x").template cast<S>(), dy = at("dy").template cast<S>();
-    std::decay_t<L> copy = layer;
+    Layer<S> copy = layer;
     Tape<S> forgetful(random, {.mode = mode, .record = false});
     const Tensor<S> y_forgotten = layer.forward(at("x").template cast<S>(), forgetful);
     const Tensor<S> y = layer.forward(x, tape), dx = layer.backward(dy, tape);
@@ -145,6 +143,7 @@ class Cases {
     const Tensor<S> dx_alone = copy.backward(at("dy").template cast<S>(), tape);
     EXPECT_TRUE(agree(dx_alone, dx.template cast<double>(), {})) << case_ << ":dx, from a gradient nobody else holds";
     finish(layer);
+    return layer;
   }
 
   // The parts of check, for what takes or gives more than one tensor.

@@ -137,8 +137,8 @@ TYPED_TEST(Golden, Linear) {
 TYPED_TEST(Golden, BatchNorm) {
   using S = TypeParam;
   Cases<S> cases("normalisation", "batch_norm/");
-  const auto steps = [&](const std::string& name, int count, BatchNorm<S> norm) {
-    for (int step = 1; step <= count; ++step) cases.check(name + "/step_" + std::to_string(step), norm);
+  const auto steps = [&](const std::string& name, int count, Layer<S> norm) {
+    for (int step = 1; step <= count; ++step) norm = cases.check(name + "/step_" + std::to_string(step), norm);
   };
   steps("train", 2, BatchNorm<S>({.num_features = 5}));
   steps("train_features", 2, BatchNorm<S>({.num_features = 6}));
@@ -189,9 +189,9 @@ TYPED_TEST(Golden, InstanceNorm) {
   Cases<S> cases("normalisation", "instance_norm/");
   cases.check("default", InstanceNorm<S>({.num_features = 5}));
   cases.check("affine", InstanceNorm<S>({.num_features = 4, .eps = 1e-3, .affine = true}));
-  InstanceNorm<S> tracking({.num_features = 4, .momentum = 0.2, .affine = true, .track_running_stats = true});
-  cases.check("statistics/step_1", tracking);
-  cases.check("statistics/step_2", tracking);
+  const auto tracking = InstanceNorm<S>(
+      {.num_features = 4, .momentum = 0.2, .affine = true, .track_running_stats = true});
+  cases.check("statistics/step_2", cases.check("statistics/step_1", tracking));
   cases.check("batch_1", InstanceNorm<S>({.num_features = 16, .affine = true, .track_running_stats = true}));
   cases.check("statistics_evaluate", InstanceNorm<S>({.num_features = 4, .track_running_stats = true}), Mode::evaluate);
   cases.check("evaluate", InstanceNorm<S>({.num_features = 4}), Mode::evaluate);
@@ -243,7 +243,7 @@ TYPED_TEST(Golden, AdaptiveLayerNorm) {
 
 TYPED_TEST(Golden, Activations) {
   using S = TypeParam;
-  const auto check = [](const std::string& name, Layer<S> layer) {
+  const auto check = [](const std::string& name, const Layer<S>& layer) {
     Cases<S> cases("activation", name + "/");
     for (const char* input : {"image", "one_number", "edges", "nan"}) cases.check(input, layer);
   };
