@@ -73,7 +73,7 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
   Random random(1);
   for (const auto& [name, set] : instruction_sets<S>()) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = 1 + random.below(span);
+      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index tap_count = random.below(4), depth = 1 + random.below(7), row = 40;
       SCOPED_TRACE(name + ", " + std::to_string(columns) + " of " + std::to_string(span) + " columns");
       const Tensor<S> a = whole_numbers<S>({set.tile_rows, row}, random);
@@ -112,7 +112,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   Random random(2);
   for (const auto& [name, set] : instruction_sets<S>()) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = 1 + random.below(span);
+      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index rows = 1 + random.below(set.tile_rows), segment_count = random.below(4), most = 5;
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
       SCOPED_TRACE(name + ", " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
