@@ -35,13 +35,14 @@ struct AdaptiveLayerNormOptions {
 ///       auto [dx, dcondition] = norm.backward(dy, dgate, tape);
 ///
 ///   With `gate` the map gives shift, scale and gate (N, C), in this order, and starts at zero, so that y starts as
-///   norm(x), and a branch that is multiplied by the gate starts as nothing. Without it gate and dgate are empty, and the
-///   map starts as any Linear does. (Perez et al., "FiLM", 2018; Peebles and Xie, "Scalable Diffusion Models with
+///   norm(x), and a branch that is multiplied by the gate starts as nothing. Without it gate and dgate are empty, and
+///   the map starts as any Linear does. (Perez et al., "FiLM", 2018; Peebles and Xie, "Scalable Diffusion Models with
 ///   Transformers", 2023: adaLN and adaLN-Zero)
 ///
 /// - summary_features: γ = gamma(a) and β = beta(a) are linear maps of a summary of the sample, a = the mean over its
-///   positions of tanh(summary(x)). gamma and beta start with weights 0 and biases 1 and 0, so that y starts as norm(x).
-///   (Kim, Song and Bengio, "Dynamic Layer Normalization for Adaptive Neural Acoustic Modeling in Speech Recognition", 2017)
+///   positions of tanh(summary(x)). gamma and beta start with weights 0 and biases 1 and 0, so that y starts as
+///   norm(x). (Kim, Song and Bengio, "Dynamic Layer Normalization for Adaptive Neural Acoustic Modeling in Speech
+///   Recognition", 2017)
 ///
 /// - neither: LayerNorm over the features, with its weight and bias.
 ///
@@ -195,7 +196,7 @@ class AdaptiveLayerNorm : public Network<AdaptiveLayerNorm<S>, S> {
             .bias = shift};
   }
 
-  /// y = norm(x) · γ + β. Keeps x, its statistics and `factors`, which γ is in; each sample's γ and β are a row of it apart.
+  /// y = norm(x) · γ + β. Keeps x, its statistics and `factors`, which γ is in; samples' γ and β are a row of it apart.
   Tensor<S> normalize(Tensor<S> x, Tensor<S> factors, const S* scale, const S* shift, bool factors_wanted,
                       Tape<S>& tape) const {
     const S* const in = x.cdata();

@@ -43,6 +43,8 @@ class DropPath : public Network<DropPath<S>, S> {
     return drop ? thinned(std::move(dy), *drop) : dy;
   }
 
+  Layer<S> inference() const { return Identity<S>(); }
+
   static void visit(auto&, auto&&) {}
 
  private:

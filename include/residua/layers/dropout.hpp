@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include <residua/core/layer.hpp>
+#include <residua/layers/identity.hpp>
 #include <residua/core/threads.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -70,6 +71,8 @@ class Dropout : public Network<Dropout<S>, S> {
     detail::check_gradient("Dropout", dy, shape, tape);
     return drop ? thinned(std::move(dy), *drop) : dy;
   }
+
+  Layer<S> inference() const { return Identity<S>(); }
 
   static void visit(auto&, auto&&) {}
 

@@ -61,8 +61,8 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
     const S floor = relu ? S(0) : -std::numeric_limits<S>::infinity();
     parallel_for(wide.blocks(), [&](Index block) {
       wide.for_each(block, [&](Index at, Index n) {
-        const auto v = ConstArrayMap<S>(in + at, n) * a.carray().head(n) + b.carray().head(n);
-        ArrayMap<S>(out + at, n) = (v < floor).select(floor, v);
+        ArrayMap<S>(out + at, n) = (ConstArrayMap<S>(in + at, n) * a.carray().head(n) + b.carray().head(n))
+                                       .template max<Eigen::PropagateNaN>(floor);
       });
     });
     return y;

@@ -18,13 +18,13 @@ struct InstanceNormOptions {
   bool track_running_stats = false;
 };
 
-/// y = (x − mean) / √(var + eps) · weight + bias,   mean and biased variance of each channel of each sample, over all its
-/// positions: (N, H, W, C), (N, T, C).
+/// y = (x − mean) / √(var + eps) · weight + bias,   mean and biased variance of each channel of each sample, over all
+/// its positions: (N, H, W, C), (N, T, C).
 ///
 /// weight and bias are (C) and start at 1 and 0. With track_running_stats the mean over the batch of the samples'
-/// statistics, the variance unbiased, is folded by backward into the running ones, as BatchNorm does, and these are used
-/// in evaluation. Throws Error for another number of features, an empty batch, or a single position per channel where its
-/// own statistics are to be used.
+/// statistics, the variance unbiased, is folded by backward into the running ones, as BatchNorm does, and these are
+/// used in evaluation. Throws Error for another number of features, an empty batch, or a single position per channel
+/// where its own statistics are to be used.
 ///
 /// Ulyanov, Vedaldi and Lempitsky, "Instance Normalization" (2016).
 template <typename S>

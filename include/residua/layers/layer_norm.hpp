@@ -16,14 +16,15 @@ struct LayerNormOptions {
   bool bias = true;  ///< where there is a weight
 };
 
-/// y = (x − mean) / √(var + eps) · weight + bias,   mean and biased variance over the last axes, those of normalized_shape.
+/// y = (x − mean) / √(var + eps) · weight + bias,   mean and biased variance over the last axes, as normalized_shape
+/// gives them.
 ///
 ///     LayerNorm<float>(Shape{64})            // of (N, T, 64): over the features of each element of a sequence;
 ///                                            // of (N, H, W, 64): over the channels of an image at each pixel
 ///     LayerNorm<float>(Shape{28, 28, 16})    // of (N, 28, 28, 16): over the whole image
 ///
-/// weight and bias have the shape normalized_shape and start at 1 and 0. Throws Error for an empty normalized_shape or a
-/// negative eps, and in forward for an input that does not end with normalized_shape or is empty.
+/// weight and bias have the shape normalized_shape and start at 1 and 0. Throws Error for an empty normalized_shape or
+/// a negative eps, and in forward for an input that does not end with normalized_shape or is empty.
 ///
 /// Ba, Kiros and Hinton, "Layer Normalization" (2016).
 template <typename S>
@@ -43,6 +44,7 @@ class LayerNorm : public Network<LayerNorm<S>, S> {
   // Takes a Shape and no braces: g++ would read {.normalized_shape = …} as a Shape too.
   template <std::same_as<Shape> T>
   explicit LayerNorm(const T& normalized_shape) : LayerNorm(LayerNormOptions{.normalized_shape = normalized_shape}) {}
+  explicit LayerNorm(std::initializer_list<Index> normalized_shape) : LayerNorm(Shape(normalized_shape)) {}
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::check_normalized("LayerNorm", options.normalized_shape, x.shape(), tape);
