@@ -2,11 +2,10 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <residua/core/layer.hpp>
-#include <residua/kernels/elementwise.hpp>
+#include <residua/kernels/vector_math.hpp>
 #include <residua/layers/batch_norm.hpp>
 #include <residua/layers/conv2d.hpp>
 #include <residua/layers/identity.hpp>
@@ -58,11 +57,12 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
     S* const out = y.data();
     const kernels::WideRows wide(y.rows(), scale.size());
     const Tensor<S> a = kernels::repeated(scale.cdata(), wide), b = kernels::repeated(shift.cdata(), wide);
-    const S floor = relu ? S(0) : -std::numeric_limits<S>::infinity();
     parallel_for(wide.blocks(), [&](Index block) {
       wide.for_each(block, [&](Index at, Index n) {
-        ArrayMap<S>(out + at, n) = (ConstArrayMap<S>(in + at, n) * a.carray().head(n) + b.carray().head(n))
-                                       .template max<Eigen::PropagateNaN>(floor);
+        kernels::map_range(n, out + at, [this](auto v, auto factor, auto term) {
+          const auto value = v * factor + term;
+          return relu ? (value < S(0) ? decltype(v){} : value) : value;
+        }, in + at, a.cdata(), b.cdata());
       });
     });
     return y;
