@@ -31,7 +31,7 @@ struct RowNorm {
 /// Rows longer than this are read piece by piece, each piece twice while it is in the cache.
 inline constexpr Index row_piece = 4096;
 
-/// Σ_i term(v[i], …) over vectors of n elements. The order of the additions does not depend on where they lie in memory.
+/// Σ_i term(v[i], …) over vectors of n elements. The order of additions does not depend on where they lie in memory.
 template <typename S, typename Term, typename... Vectors>
 S sum(Index n, Term&& term, const Vectors*... v) {
   using Lanes = Eigen::Array<S, 128 / int{sizeof(S)}, 1>;
@@ -48,7 +48,8 @@ std::pair<S, S> row_moments(const S* x, Index n, bool centered) {
   double mean = 0, squares = 0;
   for (Index first = 0; first < n; first += row_piece) {
     const Index count = std::min(row_piece, n - first);
-    const S center = centered ? sum<S>(count, [](const auto& v) { return v; }, x + first) / static_cast<S>(count) : S(0);
+    const S center =
+        centered ? sum<S>(count, [](const auto& v) { return v; }, x + first) / static_cast<S>(count) : S(0);
     const S around = sum<S>(count, [=](const auto& v) { return (v - center).square(); }, x + first);
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
     const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{center} - mean;
@@ -113,7 +114,8 @@ void add_row_norm_parameter_gradients(const RowNorm<S>& norm, const S* x, const 
 
 /// dx, which may be dy's memory, and dweight, dbias; null for what is not wanted. `statistics` are row_norm's.
 template <typename S>
-void row_norm_gradient(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, S* dx, S* dweight, S* dbias) {
+void row_norm_gradient(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, S* dx, S* dweight,
+                       S* dbias) {
   const Index C = norm.features;
   const bool learns = dweight || dbias;
   const Tensor<S> ones(Shape{norm.weight ? 0 : C}, S(1));
@@ -233,7 +235,8 @@ void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments) {
 
 /// dx, which may be dy's memory, and dweight, dbias; null for what is not wanted. `moments` are group_norm's.
 template <typename S>
-void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments, const S* dy, S* dx, S* dweight, S* dbias) {
+void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments, const S* dy, S* dx, S* dweight,
+                         S* dbias) {
   const Index C = norm.channels, size = norm.sample_size(), width = C / norm.groups;
   const S share = S(1) / static_cast<S>(width * norm.pixels);
   const WideRows wide(norm.pixels, C);
