@@ -1,0 +1,130 @@
+// Cross-entropy beyond PyTorch's numbers: gradients by difference, extreme logits, bad input, the same bits.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <residua/core/threads.hpp>
+#include <residua/layers/init.hpp>
+#include <residua/loss/cross_entropy.hpp>
+
+#include "errors.hpp"
+
+namespace {
+
+using namespace residua;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+Tensor<double> random_logits(const Shape& shape) {
+  Random random(3);
+  return init::normal<double>(shape, 0, 2, random);
+}
+
+void expect_gradient_is_the_derivative(Tensor<double> logits, const std::vector<Index>& labels,
+                                       const CrossEntropyOptions<double>& options) {
+  const Tensor<double> gradient = cross_entropy(logits, labels, options).gradient;
+  ASSERT_EQ(gradient.shape(), logits.shape());
+  const double step = 1e-5;
+  for (Index i = 0; i < logits.size(); ++i) {
+    const double value = logits.cdata()[i];
+    logits.data()[i] = value + step;
+    const double above = cross_entropy(logits, labels, options).value;
+    logits.data()[i] = value - step;
+    const double below = cross_entropy(logits, labels, options).value;
+    logits.data()[i] = value;
+    EXPECT_NEAR(gradient.cdata()[i], (above - below) / (2 * step), 1e-8) << "at element " << i;
+  }
+}
+
+TEST(CrossEntropy, GradientIsTheDerivative) {
+  const Tensor<double> logits = random_logits({4, 5});
+  const Tensor<double> weight(Shape{5}, std::vector<double>{0.5, 1, 2, 0, 3});
+  const std::vector<Index> labels{0, 4, -100, 2};
+  expect_gradient_is_the_derivative(logits, labels, {});
+  expect_gradient_is_the_derivative(logits, labels, {.reduction = Reduction::sum});
+  expect_gradient_is_the_derivative(logits, labels, {.label_smoothing = 0.3});
+  expect_gradient_is_the_derivative(logits, labels, {.weight = weight, .label_smoothing = 0.3});
+  expect_gradient_is_the_derivative(logits, {0, 4, 4, 2}, {.weight = weight, .ignore_index = 4, .label_smoothing = 1});
+}
+
+TEST(CrossEntropy, RowsAreAllAxesButTheLast) {
+  const Tensor<double> logits = random_logits({2, 3, 4});
+  const std::vector<Index> labels{0, 1, 2, 3, 0, 1};
+  const auto loss = cross_entropy(logits, labels);
+  const auto flat = cross_entropy(logits.reshaped({6, 4}), labels);
+  EXPECT_EQ(loss.value, flat.value);
+  EXPECT_EQ(loss.gradient, flat.gradient.reshaped({2, 3, 4}));
+}
+
+TEST(CrossEntropy, OfEqualLogitsIsTheLogarithmOfTheClasses) {
+  const auto loss = cross_entropy(Tensor<float>(Shape{3, 8}, 5.0f), std::vector<Index>{0, 3, 7});
+  EXPECT_NEAR(loss.value, std::log(8.0), 1e-6);
+  EXPECT_FLOAT_EQ(loss.gradient(0, 0), (1.0f / 8 - 1) / 3);
+  EXPECT_FLOAT_EQ(loss.gradient(0, 1), (1.0f / 8) / 3);
+}
+
+TEST(CrossEntropy, HugeLogitsStayFinite) {
+  const std::vector<float> values{1e30f, -1e30f, 0, 1e4f, 0, -1e4f};
+  const auto loss = cross_entropy(Tensor<float>(Shape{2, 3}, values), std::vector<Index>{0, 0});
+  EXPECT_EQ(loss.value, 0);
+  EXPECT_TRUE(loss.gradient.carray().isFinite().all());
+}
+
+TEST(CrossEntropy, ClassesAtMinusInfinityAreImpossible) {
+  const std::vector<double> values{0, -infinity, 0};
+  const auto loss = cross_entropy(Tensor<double>(Shape{1, 3}, values), std::vector<Index>{0});
+  EXPECT_NEAR(loss.value, std::log(2.0), 1e-12);
+  EXPECT_NEAR(loss.gradient(0, 1), 0, 1e-300);  // Eigen's exp ends at the smallest normal number
+}
+
+TEST(CrossEntropy, NaNShows) {
+  const std::vector<double> values{0, std::nan(""), 0, 1, 2, 3};
+  const auto loss = cross_entropy(Tensor<double>(Shape{2, 3}, values), std::vector<Index>{0, 0});
+  EXPECT_TRUE(std::isnan(loss.value));
+  EXPECT_TRUE(std::isnan(loss.gradient(0, 0)));
+  EXPECT_FALSE(std::isnan(loss.gradient(1, 0)));
+}
+
+TEST(CrossEntropy, OfIgnoredRowsAloneIsNaNWithoutAGradient) {
+  const std::vector<Index> labels{-100, -100};
+  const auto mean = cross_entropy(random_logits({2, 3}), labels);
+  EXPECT_TRUE(std::isnan(mean.value));
+  EXPECT_EQ(mean.gradient, Tensor<double>(Shape{2, 3}));
+  EXPECT_EQ(cross_entropy(random_logits({2, 3}), labels, {.reduction = Reduction::sum}).value, 0);
+}
+
+TEST(CrossEntropy, TellsWhatIsWrong) {
+  const Tensor<double> logits = random_logits({2, 3});
+  const std::vector<Index> good{0, 2};
+  const auto fails = [&](const std::vector<Index>& labels, const CrossEntropyOptions<double>& options = {}) {
+    return message([&] { cross_entropy(logits, labels, options); });
+  };
+  EXPECT_EQ(fails({0, 3}), "cross_entropy: expected labels from 0 to 2, got 3 at row 1");
+  EXPECT_EQ(fails({-1, 0}), "cross_entropy: expected labels from 0 to 2, got -1 at row 0");
+  EXPECT_EQ(fails({0}), "cross_entropy: expected 2 labels for logits [2, 3], got 1");
+  EXPECT_EQ(fails(good, {.label_smoothing = 1.5}), "cross_entropy: expected a label_smoothing from 0 to 1, got 1.5");
+  EXPECT_EQ(fails(good, {.label_smoothing = std::nan("")}), "cross_entropy: expected a label_smoothing from 0 to 1, got nan");
+  EXPECT_EQ(fails(good, {.weight = Tensor<double>(Shape{2})}), "cross_entropy: expected a weight of shape [3], got [2]");
+  EXPECT_EQ(message([] { cross_entropy(Tensor<float>(Shape{0, 3}), std::vector<Index>{}); }),
+            "cross_entropy: expected at least one row and one class, got logits [0, 3]");
+}
+
+TEST(CrossEntropy, SameBitsForAnyNumberOfThreads) {
+  const Tensor<float> logits = random_logits({1000, 17}).cast<float>();
+  std::vector<Index> labels(1000);
+  for (std::size_t n = 0; n < labels.size(); ++n) labels[n] = static_cast<Index>(n % 17);
+  const int threads = num_threads();
+  set_num_threads(1);
+  const auto one = cross_entropy(logits, labels, {.label_smoothing = 0.1});
+  for (int many : {2, 3}) {
+    set_num_threads(many);
+    const auto loss = cross_entropy(logits, labels, {.label_smoothing = 0.1});
+    EXPECT_EQ(loss.value, one.value);
+    EXPECT_EQ(loss.gradient, one.gradient);
+  }
+  set_num_threads(threads);
+}
+
+}  // namespace
