@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <limits>
 
 #include <residua/core/layer.hpp>
 #include <residua/kernels/normalization.hpp>
@@ -15,6 +16,24 @@ struct LayerNormOptions {
   bool elementwise_affine = true;
   bool bias = true;  ///< where there is a weight
 };
+
+namespace detail {
+
+/// Up to four sizes in braces. An aggregate, because g++ would read {.normalized_shape = …} as a Shape or a list too.
+struct Sizes {
+  static constexpr Index none = std::numeric_limits<Index>::min();
+  Index first = none, second = none, third = none, fourth = none;
+
+  Shape shape() const {
+    Shape result;
+    for (Index size : {first, second, third, fourth}) {
+      if (size != none) result.append(size);
+    }
+    return result;
+  }
+};
+
+}  // namespace detail
 
 /// y = (x − mean) / √(var + eps) · weight + bias,   mean and biased variance over the last axes, as normalized_shape
 /// gives them.
@@ -41,10 +60,10 @@ class LayerNorm : public Network<LayerNorm<S>, S> {
     if (o.elementwise_affine && o.bias) bias = Parameter<S>(Tensor<S>(o.normalized_shape, S(0)), layout);
   }
 
-  // Takes a Shape and no braces: g++ would read {.normalized_shape = …} as a Shape too.
+  /// LayerNorm<float>(Shape{64}), or LayerNorm<float>({64}) with up to four sizes.
   template <std::same_as<Shape> T>
   explicit LayerNorm(const T& normalized_shape) : LayerNorm(LayerNormOptions{.normalized_shape = normalized_shape}) {}
-  explicit LayerNorm(std::initializer_list<Index> normalized_shape) : LayerNorm(Shape(normalized_shape)) {}
+  explicit LayerNorm(const detail::Sizes& normalized_shape) : LayerNorm(normalized_shape.shape()) {}
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::check_normalized("LayerNorm", options.normalized_shape, x.shape(), tape);
