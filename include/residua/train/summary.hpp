@@ -34,7 +34,9 @@ namespace detail {
 
 inline std::string grouped(Index number) {
   std::string text = std::to_string(number);
-  for (Index at = static_cast<Index>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<std::size_t>(at), ",");
+  for (Index at = static_cast<Index>(text.size()) - 3; at > 0; at -= 3) {
+    text.insert(static_cast<std::size_t>(at), 1, ',');  // not ",", at which g++ 12 warns falsely (GCC bug 105651)
+  }
   return text;
 }
 
