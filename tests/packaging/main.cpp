@@ -53,7 +53,8 @@ int main() {
   Tensor<float> dimages = net.backward(loss.gradient, tape);
   optimizer.step();
 
+  std::cout << summary(net, images.shape());
   const auto& model = net;
-  Tensor<float> scores = model(images);
+  Tensor<float> scores = inference(model)(images);
   std::cout << "loss " << loss.value << ", gradient " << dimages.shape() << ", scores " << scores.shape() << '\n';
 }
