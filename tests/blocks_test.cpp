@@ -311,6 +311,17 @@ TEST(Inference, FoldsAndFusesWhatItCan) {
             "linear: expected a network that can be trained, got one made by inference()");
 }
 
+TEST(Inference, RefusesWhatTheNetworkRefuses) {
+  Random rng(1);
+  Sequential<float> net(Conv2d<float>({.in_channels = 2, .out_channels = 3, .kernel_size = 1}, rng),
+                        BatchNorm<float>({.num_features = 5}));
+  EXPECT_EQ(error_of([&] { inference(net)(Tensor<float>(Shape{1, 2, 2, 2})); }),
+            "1: expected 5 input features, got 3 (input is [1, 2, 2, 3])");
+  net.get<Conv2d<float>>("0").weight.value = Tensor<float>(Shape{2, 2});
+  EXPECT_EQ(error_of([&] { net(Tensor<float>(Shape{1, 2, 2, 2})); }),
+            "0: expected weight of shape [3, 1, 1, 2], found one of [2, 2]");
+}
+
 TEST(Inference, KeepsANormWithoutRunningStatistics) {
   Random rng(1);
   Sequential<double> net(Conv2d<double>({.in_channels = 2, .out_channels = 3, .kernel_size = 3}, rng),

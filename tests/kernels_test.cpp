@@ -14,7 +14,7 @@
 #include <residua/core/random.hpp>
 #include <residua/kernels/columns.hpp>
 #include <residua/kernels/convolution.hpp>
-#include <residua/kernels/elementwise.hpp>
+#include <residua/kernels/vector_math.hpp>
 #include <residua/kernels/matmul.hpp>
 
 namespace {
@@ -462,13 +462,13 @@ TYPED_TEST(Kernels, ColumnMomentsHoldUnderALargeMean) {
   }
 }
 
-TYPED_TEST(Kernels, TransformReachesEveryElementOnce) {
+TYPED_TEST(Kernels, MapReachesEveryElementOnce) {
   using S = TypeParam;
   for (const Index size : {Index{0}, Index{1}, Index{32767}, Index{32768}, Index{32769}, Index{100001}}) {
     Tensor<S> x(Shape{size}, S(1));
-    kernels::transform(size, x.cdata(), x.data(), [](auto v) { return v + S(1); });
+    kernels::map(size, x.data(), [](auto v) { return v + S(1); }, x.cdata());
     EXPECT_TRUE((x.carray() == S(2)).all());
-    kernels::transform(size, x.cdata(), x.cdata(), x.data(), [](auto a, auto b) { return a * b; });
+    kernels::map(size, x.data(), [](auto a, auto b) { return a * b; }, x.cdata(), x.cdata());
     EXPECT_TRUE((x.carray() == S(4)).all());
   }
 }

@@ -417,6 +417,24 @@ TEST(RunningStatistics, FoldOnceForEachMicroBatch) {
   expect_same(state<double>(net), state<double>(other));  // in the order of the forwards
 }
 
+TEST(RunningStatistics, FollowTheOrderOfTheForwardsWhateverTheOrderOfTheBackwards) {
+  const Tensor<double> x[3] = {normal<double>({4, 2}, 1), normal<double>({5, 2}, 2), normal<double>({6, 2}, 3)};
+  BatchNorm<double> in_order({.num_features = 2}), norm({.num_features = 2});
+  Random random(1);
+  for (const auto& batch : x) {
+    Tape<double> tape(random);
+    in_order.backward(in_order.forward(batch, tape), tape);
+  }
+  Tape<double> tape(random);
+  norm.forward(x[0], tape);
+  norm.forward(x[1], tape);
+  norm.backward(x[1], tape);
+  norm.forward(x[2], tape);
+  norm.backward(x[2], tape);
+  norm.backward(x[0], tape);
+  expect_same(state<double>(norm), state<double>(in_order));
+}
+
 TEST(RunningStatistics, UpdatedFromForwardsAloneAsByBackward) {
   Random random(1);
   const auto x1 = normal<double>({5, 3}, 1), x2 = normal<double>({7, 3}, 2);

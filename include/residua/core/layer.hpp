@@ -212,6 +212,15 @@ Tensor<S> backward(Child& child, std::string_view name, Tensor<S> dy, Tape<S>& t
 
 namespace detail {
 
+/// What a layer's forward asks of a parameter or buffer that somebody may have assigned to.
+template <typename S>
+void check_value(std::string_view layer, std::string_view name, const Tensor<S>& value, const Shape& shape,
+                 const Tape<S>& tape) {
+  if (value.shape() != shape) {
+    tape.fail(layer, "expected ", name, " of shape ", shape, ", found one of ", value.shape());
+  }
+}
+
 /// What a layer's backward asks first of the gradient it is given.
 template <typename S>
 void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y, const Tape<S>& tape) {

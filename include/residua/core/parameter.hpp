@@ -96,6 +96,7 @@ struct ParameterData {
     if (rows * cols != value.size()) {
       fail("Parameter", "expected a gradient with the size of ", value.shape(), ", got ", rows, " x ", cols);
     }
+    check_grad();
     const bool first = grad.empty();
     if (first) grad = Tensor<S>(value.shape(), uninitialized);
     MatrixMap<S> sum(grad.data(), rows, cols);
@@ -112,7 +113,15 @@ struct ParameterData {
     if (dvalue.shape() != value.shape()) {
       fail("Parameter", "expected a gradient of shape ", value.shape(), ", got ", dvalue.shape());
     }
+    check_grad();
     grad = detail::sum(std::move(grad), std::move(dvalue));
+  }
+
+  /// Throws Error when `grad` was given a shape that is not value's.
+  void check_grad() const {
+    if (!grad.empty() && grad.shape() != value.shape()) {
+      fail("Parameter", "expected a gradient of shape ", value.shape(), ", found one of ", grad.shape());
+    }
   }
 
   /// A copy has the value; the gradient belongs to a training step of the original.

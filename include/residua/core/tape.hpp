@@ -147,14 +147,14 @@ class Tape {
     if constexpr (std::semiregular<Kept>) {
       if (!gradient_wanted_) kept = Kept();
     }
-    entries_.push_back({detail::Record::of(std::move(kept)), place_, wanted_before, gradient_wanted_});
+    entries_.push_back({detail::Record::of(std::move(kept)), pushed_++, place_, wanted_before, gradient_wanted_});
   }
 
   /// As push, for what backward needs whether or not a gradient is wanted, such as statistics to fold in.
   template <typename... T>
   void keep(T... values) {
     if (!recording()) return;
-    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), place_, gradient_wanted_,
+    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), pushed_++, place_, gradient_wanted_,
                         gradient_wanted_});
   }
 
@@ -171,6 +171,7 @@ class Tape {
     Kept kept = std::move(last.record.template as<Kept>());
     gradient_wanted_ = last.input_gradient;
     output_gradient_ = last.output_gradient;
+    popped_ = last.number;
     entries_.pop_back();
     settle();
     if constexpr (sizeof...(T) == 1) {
@@ -190,9 +191,9 @@ class Tape {
 
   /// Runs `update` when the backward passes of everything recorded are done: in the order of the forward passes, and not
   /// at all when one of them throws. So do running statistics change.
-  template <typename Update>
-  void on_success(Update update) {
-    updates_.push_back(detail::Record::of(std::move(update)));
+  template <typename F>
+  void on_success(F update) {
+    updates_.push_back({updates_in_forward() ? pushed_++ : popped_, detail::Record::of(std::move(update))});
     settle();
   }
 
@@ -249,6 +250,8 @@ class Tape {
   };
 
   [[nodiscard]] Scope scope(std::string_view name) { return Scope(*this, name); }
+  template <std::same_as<std::string> Temporary>
+  Scope scope(Temporary&& name) = delete;  // the scope keeps the name's address
 
   /// The path of the layer that is running, or `otherwise` at the top.
   std::string place(std::string_view otherwise) const {
@@ -277,19 +280,23 @@ class Tape {
  private:
   struct Entry {
     detail::Record record;
-    std::uint64_t place;
+    std::uint64_t number, place;
     bool input_gradient, output_gradient;
+  };
+  struct Update {
+    std::uint64_t number;  // of the forward's entry
+    detail::Record run;
   };
 
   Tape(Random* random, TapeOptions options)
       : random_(random), options_(options), gradient_wanted_(options.input_gradient) {}
 
-  /// Runs the updates once nothing recorded is left and no layer is running. Backward collected them last layer first.
+  /// Runs the updates, in the order of the forward passes, once nothing recorded is left and no layer is running.
   void settle() {
     if (updates_.empty() || !entries_.empty() || depth_ > 0) return;
     auto updates = std::exchange(updates_, {});
-    if (!updates_in_forward()) std::reverse(updates.begin(), updates.end());
-    for (detail::Record& update : updates) update();
+    std::sort(updates.begin(), updates.end(), [](const Update& a, const Update& b) { return a.number < b.number; });
+    for (Update& update : updates) update.run();
   }
 
   Random* random_;
@@ -297,7 +304,8 @@ class Tape {
   bool gradient_wanted_;
   bool output_gradient_ = true;
   std::vector<Entry, detail::CachedAllocator<Entry>> entries_;
-  std::vector<detail::Record, detail::CachedAllocator<detail::Record>> updates_;
+  std::vector<Update, detail::CachedAllocator<Update>> updates_;
+  std::uint64_t pushed_ = 0, popped_ = 0;  // entries so far; the number of the one taken back last
   Scope* scope_ = nullptr;
   std::uint64_t place_ = 0;
   int depth_ = 0;

@@ -17,6 +17,9 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 
 #include <residua/core/eigen.hpp>
 #include <residua/core/error.hpp>
@@ -93,6 +96,14 @@ class ThreadPool {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
 
+  static long process() {
+#if defined(__unix__) || defined(__APPLE__)
+    return static_cast<long>(getpid());
+#else
+    return 0;
+#endif
+  }
+
   static bool& inside() {
     thread_local bool inside = false;
     return inside;
@@ -100,6 +111,7 @@ class ThreadPool {
 
   void start() {
     stopping_ = false;
+    started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     try {
       for (int i = 1; i < threads(); ++i) workers_.emplace_back([this, job] { work(job); });
@@ -114,7 +126,13 @@ class ThreadPool {
       job_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
+    for (auto& worker : workers_) {
+      if (started_by_ == process()) {
+        worker.join();
+      } else {
+        worker.detach();  // after a fork the threads are the parent's
+      }
+    }
     workers_.clear();
   }
 
@@ -159,6 +177,7 @@ class ThreadPool {
   std::mutex busy_;  // held by the one caller whose job the pool runs
   std::atomic<int> threads_;
   std::vector<std::thread> workers_;
+  long started_by_ = 0;  // the process
 
   std::mutex mutex_;  // guards all below but the atomics
   std::condition_variable wake_, idle_;

@@ -60,6 +60,14 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       tape.fail("BatchNorm", "expected ", C, " input features, got ", x.features(), " (input is ", x.shape(), ")");
     }
     if (x.empty()) tape.fail("BatchNorm", "expected a batch that is not empty, got ", x.shape());
+    if (options.affine) {
+      detail::check_value("BatchNorm", "weight", weight.value, Shape{C}, tape);
+      detail::check_value("BatchNorm", "bias", bias.value, Shape{C}, tape);
+    }
+    if (options.track_running_stats) {
+      detail::check_value("BatchNorm", "running_mean", running_mean.value, Shape{C}, tape);
+      detail::check_value("BatchNorm", "running_var", running_var.value, Shape{C}, tape);
+    }
 
     const bool of_batch = batch_statistics(tape);
     if (of_batch && tape.training() && x.rows() == 1) {

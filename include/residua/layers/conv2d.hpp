@@ -70,6 +70,8 @@ class Conv2d : public Network<Conv2d<S>, S> {
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto shape = detail::convolution_shape(options, x.shape(), tape);
+    detail::check_value("Conv2d", "weight", weight.value, shape.weight(), tape);
+    if (options.bias) detail::check_value("Conv2d", "bias", bias.value, Shape{options.out_channels}, tape);
     Tensor<S> y(shape.output(), uninitialized);
     kernels::convolution<S>(x.cdata(), kernels::pack_weights(weight.value.cdata(), shape), y.data(), shape,
                             {.bias = bias.value.cdata()});

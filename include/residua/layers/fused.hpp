@@ -84,14 +84,16 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
     weights_ = kernels::pack_weights(layer.weight.value.cdata(), shape);
   }
 
-  /// Follows the convolution by a scale and shift of its output channels.
-  void fold(const ScaleShift<S>& norm) {
+  /// Follows the convolution by a scale and shift of its output channels; false where their number is another.
+  bool fold(const ScaleShift<S>& norm) {
+    if (norm.scale.size() != options_.out_channels) return false;
     const Index channels = options_.out_channels / options_.groups;
     for (std::size_t g = 0; g < weights_.size(); ++g) {
       weights_[g].scale_columns(norm.scale.cdata() + static_cast<Index>(g) * channels);
     }
     norm.apply(bias_);
     relu = norm.relu;
+    return true;
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
@@ -134,10 +136,12 @@ class FusedLinear : public PredictionOnly<FusedLinear<S>, S> {
     weight_.fill(0, options_.in_features, layer.weight.value.cdata(), 1, options_.in_features);
   }
 
-  void fold(const ScaleShift<S>& norm) {
+  bool fold(const ScaleShift<S>& norm) {
+    if (norm.scale.size() != options_.out_features) return false;
     weight_.scale_columns(norm.scale.cdata());
     norm.apply(bias_);
     relu = norm.relu;
+    return true;
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
@@ -172,12 +176,10 @@ bool fuse(Layer<S>& before, const Layer<S>& after) {
   const bool relu = after.type() == typeid(ReLU<S>);
   const auto into = [&](auto* layer) {
     if (layer == nullptr || layer->relu) return false;
-    if (relu) layer->relu = true;
     if constexpr (requires { layer->fold(*norm); }) {
-      if (norm != nullptr) layer->fold(*norm);
-      return relu || norm != nullptr;
+      if (norm != nullptr) return layer->fold(*norm);
     }
-    return relu;
+    return layer->relu = relu;
   };
   return into(before.template target<FusedConv2d<S>>()) || into(before.template target<FusedLinear<S>>()) ||
          into(before.template target<ScaleShift<S>>());
