@@ -34,7 +34,9 @@ void forward_backward(benchmark::State& state, Layer<float> layer, const Shape& 
 }
 
 void add(const std::string& name, const Layer<float>& layer, const Shape& shape) {
-  benchmark::RegisterBenchmark((name + "/forward").c_str(), [=](auto& state) { forward(state, layer, shape); })->UseRealTime();
+  benchmark::RegisterBenchmark((name + "/forward").c_str(), [=](auto& state) {
+    forward(state, layer, shape);
+  })->UseRealTime();
   benchmark::RegisterBenchmark((name + "/forward_backward").c_str(), [=](auto& state) {
     forward_backward(state, layer, shape);
   })->UseRealTime();
@@ -47,7 +49,9 @@ const bool registered = [] {
     const Index side = 512 / channels;
     const Shape images{32, side, side, channels};
     const std::string size = "/" + std::to_string(channels) + "x" + std::to_string(side) + "x" + std::to_string(side);
-    add("Conv2d" + size, Conv2d<float>({.in_channels = channels, .out_channels = channels, .kernel_size = 3, .padding = 1}, rng), images);
+    add("Conv2d" + size,
+        Conv2d<float>({.in_channels = channels, .out_channels = channels, .kernel_size = 3, .padding = 1}, rng),
+        images);
     add("BatchNorm" + size, BatchNorm<float>({.num_features = channels}), images);
     add("LayerNorm" + size, LayerNorm<float>(Shape{channels}), images);
     add("ResidualBlock" + size, ResidualBlock<float>({.in_channels = channels, .out_channels = channels}, rng), images);

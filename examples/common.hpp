@@ -14,8 +14,8 @@ namespace examples {
 
 using residua::Index;
 
-/// Parses the arguments, then runs the program. A wrong argument is told in one line and ends with exit code 2, an error
-/// in the program with 1.
+/// Parses the arguments, then runs the program. A wrong argument is told in one line and ends with exit code 2, an
+/// error in the program with 1.
 template <typename Program>
 int run(CLI::App& app, int argc, char** argv, Program&& program) {
   try {
@@ -56,8 +56,9 @@ class Progress {
     tenths_ = 10 * done / total_;
     const double seconds = watch_.seconds(), rate = static_cast<double>(done) / seconds;
     const double left = static_cast<double>(total_ - done) / rate;
-    std::fprintf(stderr, "%s%3ld%%  %s  %.0f %s/s  %s%s", terminal_ ? "\r\033[K" : "", static_cast<long>(100 * done / total_),
-                 text.c_str(), rate, unit_.c_str(), clock(last ? seconds : left).c_str(), last ? " in all" : " left");
+    std::fprintf(stderr, "%s%3ld%%  %s  %.0f %s/s  %s%s", terminal_ ? "\r\033[K" : "",
+                 static_cast<long>(100 * done / total_), text.c_str(), rate, unit_.c_str(),
+                 clock(last ? seconds : left).c_str(), last ? " in all" : " left");
     if (!terminal_ || last) std::fputc('\n', stderr);
   }
 

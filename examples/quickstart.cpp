@@ -31,7 +31,8 @@ void train(int steps) {
   Random rng(42);
 
   Sequential<float> net;
-  net.add("conv1", Conv2d<float>({.in_channels = 3, .out_channels = 16, .kernel_size = 3, .padding = 1, .bias = false}, rng));
+  net.add("conv1",
+          Conv2d<float>({.in_channels = 3, .out_channels = 16, .kernel_size = 3, .padding = 1, .bias = false}, rng));
   net.add("bn1", BatchNorm<float>({.num_features = 16}));
   net.add("relu", ReLU<float>());
   for (int i = 0; i < 3; ++i) {
@@ -45,9 +46,9 @@ void train(int steps) {
     const auto [images, labels] = draw_stripes(32, rng);
 
     optimizer.zero_grad();
-    Tape<float> tape(rng);                                // training mode: remembers what backward needs
-    Tensor<float> logits = net.forward(images, tape);     // net is const here
-    auto loss = cross_entropy(logits, labels);            // loss.value, loss.gradient
+    Tape<float> tape(rng);                             // training mode: remembers what backward needs
+    Tensor<float> logits = net.forward(images, tape);  // net is const here
+    auto loss = cross_entropy(logits, labels);         // loss.value, loss.gradient
     net.backward(loss.gradient, tape);
     optimizer.step();
 
@@ -56,7 +57,7 @@ void train(int steps) {
 
   const auto [images, labels] = draw_stripes(200, rng);
   const auto& model = net;
-  Tensor<float> scores = model(images);                   // inference: const, thread-safe, keeps nothing
+  Tensor<float> scores = model(images);  // inference: const, thread-safe, keeps nothing
   std::printf("%ld of 200 new images right\n", examples::count_right(scores, labels));
 }
 

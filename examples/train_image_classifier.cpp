@@ -1,4 +1,4 @@
-// Trains a CIFAR-style residual network (He et al. 2015, section 4.2) on CIFAR-10, CIFAR-100, or on images it draws itself.
+// Trains a residual network (He et al. 2015, section 4.2) on CIFAR-10, CIFAR-100, or on images it draws itself.
 #include "common.hpp"
 
 #include <cmath>
@@ -19,7 +19,8 @@ struct Settings {
 /// Three stages of depth = 6n + 2 layers: n residual blocks each, every stage half as large with twice the channels.
 Sequential<float> resnet(Index depth, Index width, Index classes, Random& rng) {
   Sequential<float> net;
-  net.add("conv1", Conv2d<float>({.in_channels = 3, .out_channels = width, .kernel_size = 3, .padding = 1, .bias = false}, rng));
+  net.add("conv1",
+          Conv2d<float>({.in_channels = 3, .out_channels = width, .kernel_size = 3, .padding = 1, .bias = false}, rng));
   net.add("bn1", BatchNorm<float>({.num_features = width}));
   net.add("relu", ReLU<float>());
   Index channels = width;
@@ -40,7 +41,8 @@ Sequential<float> resnet(Index depth, Index width, Index classes, Random& rng) {
   net.add("linear", Linear<float>({.in_features = channels, .out_features = classes}, rng));
 
   for (auto& [name, p] : net.named_parameters()) {  // convolutions and the linear map start Kaiming-normal
-    if (p->value.rank() > 1) p->value = init::kaiming_normal<float>(p->value.shape(), p->value.size() / p->value.dim(0), rng);
+    const Shape shape = p->value.shape();
+    if (shape.rank() > 1) p->value = init::kaiming_normal<float>(shape, shape.size() / shape[0], rng);
   }
   return net;
 }
@@ -74,15 +76,16 @@ void train(const Settings& settings) {
                          {crop, RandomHorizontalFlip{}, normalize});
   const Batches<float> test_batches(test_data, {.batch_size = 100}, rng, {normalize});
   if (batches.size() == 0) {
-    fail("train_image_classifier", "expected at least one batch of ", settings.batch, " images, got ", train_data.size());
+    fail("train_image_classifier", "expected at least one batch of ", settings.batch, " images, got ",
+         train_data.size());
   }
 
   auto net = resnet(settings.depth, settings.width, static_cast<Index>(train_data.classes.size()), rng);
   SGD<float> optimizer(net.parameters(), {.momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});
   const Index steps = settings.epochs * batches.size();
   OneCycleLR schedule(optimizer, {.max_lr = settings.lr, .total_steps = steps});
-  std::printf("ResNet-%ld of width %ld, %ld training images, %ld test images, %zu classes\n", settings.depth, settings.width,
-              train_data.size(), test_data.size(), train_data.classes.size());
+  std::printf("ResNet-%ld of width %ld, %ld training images, %ld test images, %zu classes\n", settings.depth,
+              settings.width, train_data.size(), test_data.size(), train_data.classes.size());
 
   examples::Progress progress(steps * settings.batch, "images");
   Index done = 0, right = 0;
@@ -117,8 +120,9 @@ void train(const Settings& settings) {
 
 int main(int argc, char** argv) {
   Settings settings;
-  CLI::App app("Trains a residual network to name images: those of CIFAR, or textured shapes that it draws itself.\n"
-               "Results go to stdout and are the same for any number of threads; progress goes to stderr.");
+  CLI::App app(
+      "Trains a residual network to name images: those of CIFAR, or textured shapes that it draws itself.\n"
+      "Results go to stdout and are the same for any number of threads; progress goes to stderr.");
   const auto six_n_plus_two = [](const std::string& text) {
     const bool good = std::atol(text.c_str()) >= 8 && std::atol(text.c_str()) % 6 == 2;
     return good ? std::string() : "expected 8, 14, 20, ... (6n + 2), got " + text;
@@ -129,13 +133,22 @@ int main(int argc, char** argv) {
       ->check(CLI::ExistingDirectory);
   app.add_option("--depth", settings.depth, "layers: 8, 14, 20, 32, 44, 56, 110, 1202 ... (default: 20; for shapes 8)")
       ->check(six_n_plus_two);
-  app.add_option("--width", settings.width, "channels of the first stage")->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--epochs", settings.epochs, "times through the images")->check(CLI::Range(1, 100'000))->capture_default_str();
-  app.add_option("--batch", settings.batch, "images in a batch (default: 128; for shapes 64)")->check(CLI::Range(2, 60'000));
-  app.add_option("--lr", settings.lr, "highest learning rate of the cycle")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--width", settings.width, "channels of the first stage")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--epochs", settings.epochs, "times through the images")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--batch", settings.batch, "images in a batch (default: 128; for shapes 64)")
+      ->check(CLI::Range(2, 60'000));
+  app.add_option("--lr", settings.lr, "highest learning rate of the cycle")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--seed", settings.seed, "decides everything random")->capture_default_str();
-  app.add_option("--threads", settings.threads, "default: OMP_NUM_THREADS, else the number of cores")->check(CLI::Range(1, 1024));
-  app.add_option("--train-images", settings.train_images, "train on the first so many images only")->check(CLI::Range(2, 1'000'000));
+  app.add_option("--threads", settings.threads, "default: OMP_NUM_THREADS, else the number of cores")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--train-images", settings.train_images, "train on the first so many images only")
+      ->check(CLI::Range(2, 1'000'000));
 
   return examples::run(app, argc, argv, [&] {
     const bool shapes = settings.data.empty();

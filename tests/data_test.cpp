@@ -52,11 +52,11 @@ class Cifar : public testing::Test {
 
 TEST_F(Cifar, ReadsLabelsAndTurnsPlanesIntoPixels) {
   write_zeros("test_batch.bin", ten);
-  overwrite("test_batch.bin", 0, {9, 11, 12});                       // label; red of the first two pixels
-  overwrite("test_batch.bin", 1 + 1024, {21, 22});                   // green
-  overwrite("test_batch.bin", 1 + 2048, {31, 255});                  // blue
+  overwrite("test_batch.bin", 0, {9, 11, 12});       // label; red of the first two pixels
+  overwrite("test_batch.bin", 1 + 1024, {21, 22});   // green
+  overwrite("test_batch.bin", 1 + 2048, {31, 255});  // blue
   overwrite("test_batch.bin", 9'999 * 3073, {3});
-  overwrite("test_batch.bin", 10'000 * 3073 - 1, {77});              // blue of the last pixel of all
+  overwrite("test_batch.bin", 10'000 * 3073 - 1, {77});  // blue of the last pixel of all
   const ImageDataset data = read_cifar10(folder_, Split::test);
   ASSERT_EQ(data.images.shape(), (Shape{10'000, 32, 32, 3}));
   ASSERT_EQ(data.size(), 10'000);
@@ -100,7 +100,8 @@ TEST_F(Cifar, OfAHundredClassesHasCoarseAndFineLabels) {
 TEST_F(Cifar, TellsWhatIsWrong) {
   const auto fails = [&] { return message([&] { read_cifar10(folder_, Split::test); }); };
   const std::string file = path("test_batch.bin"), size = ": expected 30730000 bytes (10000 records of 3073), got ";
-  EXPECT_EQ(message([&] { read_cifar10(folder_ / "nowhere", Split::test); }), path("nowhere") + ": expected a folder, found none");
+  EXPECT_EQ(message([&] { read_cifar10(folder_ / "nowhere", Split::test); }),
+            path("nowhere") + ": expected a folder, found none");
   EXPECT_EQ(fails(), file + ": expected a file, found none");
   write_zeros("test_batch.bin", ten - 1);
   EXPECT_EQ(fails(), file + size + "30729999");
@@ -191,9 +192,13 @@ TEST(RandomCrop, PadsWithZerosOrTheMirroredImage) {
 TEST(RandomCrop, TellsWhatIsWrong) {
   Random rng(1);
   const auto fails = [&](RandomCrop crop) { return message([&] { crop(numbered_image(4, 5), rng); }); };
-  EXPECT_EQ(fails({.size = 6}), "RandomCrop: expected a size within the padded image, got (6, 6) with padding (0, 0) (image is [4, 5, 1])");
-  EXPECT_EQ(fails({.size = 0}), "RandomCrop: expected a size within the padded image, got (0, 0) with padding (0, 0) (image is [4, 5, 1])");
-  EXPECT_EQ(fails({.size = 2, .padding = -1}), "RandomCrop: expected a size within the padded image, got (2, 2) with padding (-1, -1) (image is [4, 5, 1])");
+  EXPECT_EQ(fails({.size = 6}),
+            "RandomCrop: expected a size within the padded image, got (6, 6) with padding (0, 0) (image is [4, 5, 1])");
+  EXPECT_EQ(fails({.size = 0}),
+            "RandomCrop: expected a size within the padded image, got (0, 0) with padding (0, 0) (image is [4, 5, 1])");
+  EXPECT_EQ(
+      fails({.size = 2, .padding = -1}),
+      "RandomCrop: expected a size within the padded image, got (2, 2) with padding (-1, -1) (image is [4, 5, 1])");
   EXPECT_EQ(fails({.size = 4, .padding = 4, .padding_mode = PaddingMode::reflect}),
             "RandomCrop: expected a reflected padding smaller than the image, got (4, 4) (image is [4, 5, 1])");
 }
@@ -202,7 +207,8 @@ TEST(RandomCrop, TellsWhatIsWrong) {
 
 /// `count` images of 4×4×1, all pixels of image i being i, which is its label too.
 ImageDataset numbered_images(Index count) {
-  ImageDataset data{Tensor<std::uint8_t>(Shape{count, 4, 4, 1}), std::vector<Index>(static_cast<std::size_t>(count)), {}};
+  ImageDataset data{
+      Tensor<std::uint8_t>(Shape{count, 4, 4, 1}), std::vector<Index>(static_cast<std::size_t>(count)), {}};
   for (Index i = 0; i < count; ++i) {
     data.images.array().segment(16 * i, 16) = static_cast<std::uint8_t>(i);
     data.labels[static_cast<std::size_t>(i)] = i;
@@ -300,17 +306,20 @@ TEST(Batches, TellWhatIsWrong) {
   const Batches<float> batches(data, {.batch_size = 2}, Random(1));
   EXPECT_EQ(message([&] { batches[3]; }), "Batches: expected a batch from 0 to 2, got 3");
   EXPECT_EQ(message([&] { batches[-1]; }), "Batches: expected a batch from 0 to 2, got -1");
-  EXPECT_EQ(message([&] { make_batch<float>(data, std::vector<Index>{0, 5}); }),
+  EXPECT_EQ(message([&] {
+              make_batch<float>(data, std::vector<Index>{0, 5});
+            }),
             "make_batch: expected indices from 0 to 4, got 5");
   EXPECT_EQ(message([&] { make_batch<float>(data, {}); }), "make_batch: expected at least one index, got none");
   ImageDataset unequal = data;
   unequal.labels.pop_back();
   EXPECT_EQ(message([&] { make_batch<float>(unequal, std::vector<Index>{0}); }),
             "make_batch: expected 4 images [N, H, W, C] for as many labels, got [5, 4, 4, 1]");
-  const std::vector<Transform<float>> uneven{[](Tensor<float> image, Random&) {
-    return image.cdata()[0] > 0 ? numbered_image(2, 2) : image;
-  }};
-  EXPECT_EQ(message([&] { make_batch<float>(data, std::vector<Index>{0, 1}, Random(1), uneven); }),
+  const std::vector<Transform<float>> uneven{
+      [](Tensor<float> image, Random&) { return image.cdata()[0] > 0 ? numbered_image(2, 2) : image; }};
+  EXPECT_EQ(message([&] {
+              make_batch<float>(data, std::vector<Index>{0, 1}, Random(1), uneven);
+            }),
             "make_batch: expected images of one shape, [4, 4, 1], got [2, 2, 1] at index 1");
 }
 

@@ -105,9 +105,13 @@ TEST(CrossEntropy, TellsWhatIsWrong) {
   EXPECT_EQ(fails({-1, 0}), "cross_entropy: expected labels from 0 to 2, got -1 at row 0");
   EXPECT_EQ(fails({0}), "cross_entropy: expected 2 labels for logits [2, 3], got 1");
   EXPECT_EQ(fails(good, {.label_smoothing = 1.5}), "cross_entropy: expected a label_smoothing from 0 to 1, got 1.5");
-  EXPECT_EQ(fails(good, {.label_smoothing = std::nan("")}), "cross_entropy: expected a label_smoothing from 0 to 1, got nan");
-  EXPECT_EQ(fails(good, {.weight = Tensor<double>(Shape{2})}), "cross_entropy: expected a weight of shape [3], got [2]");
-  EXPECT_EQ(message([] { cross_entropy(Tensor<float>(Shape{0, 3}), std::vector<Index>{}); }),
+  EXPECT_EQ(fails(good, {.label_smoothing = std::nan("")}),
+            "cross_entropy: expected a label_smoothing from 0 to 1, got nan");
+  EXPECT_EQ(fails(good, {.weight = Tensor<double>(Shape{2})}),
+            "cross_entropy: expected a weight of shape [3], got [2]");
+  EXPECT_EQ(message([] {
+              cross_entropy(Tensor<float>(Shape{0, 3}), std::vector<Index>{});
+            }),
             "cross_entropy: expected at least one row and one class, got logits [0, 3]");
 }
 

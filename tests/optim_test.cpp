@@ -1,4 +1,4 @@
-// SGD and the schedules: what they touch, what they show, bad input. Their numbers are compared in golden_training_test.
+// SGD and the schedules: what they touch, what they show, bad input. Their numbers are in golden_training_test.
 #include <limits>
 #include <map>
 #include <string>
@@ -40,7 +40,8 @@ TEST(SGD, BeginsWithTheGradientAsMomentumAndDampensLater) {
 
 TEST(SGD, LeavesAloneWhatIsFrozenOrHasNoGradient) {
   Parameter<double> moving(vector({1})), frozen(vector({1})), untouched(vector({1}));
-  SGD<double> optimizer({moving.handle(), frozen.handle(), untouched.handle()}, {.lr = 1, .momentum = 0.9, .weight_decay = 0.1});
+  SGD<double> optimizer({moving.handle(), frozen.handle(), untouched.handle()},
+                        {.lr = 1, .momentum = 0.9, .weight_decay = 0.1});
   moving.grad = frozen.grad = vector({1});
   frozen.requires_grad = false;
   optimizer.step();
@@ -185,8 +186,10 @@ TEST(OneCycleLR, TellsWhatIsWrong) {
   const auto fails = [&](OneCycleLROptions options) { return message([&] { OneCycleLR(optimizer, options); }); };
   EXPECT_EQ(fails({.max_lr = 1, .total_steps = 0}), "OneCycleLR: expected total_steps of at least 1, got 0");
   EXPECT_EQ(fails({.max_lr = 0, .total_steps = 5}), "OneCycleLR: expected a positive max_lr, got 0");
-  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .pct_start = 2}), "OneCycleLR: expected pct_start from 0 to 1, got 2");
-  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .div_factor = 0}), "OneCycleLR: expected a positive div_factor, got 0");
+  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .pct_start = 2}),
+            "OneCycleLR: expected pct_start from 0 to 1, got 2");
+  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .div_factor = 0}),
+            "OneCycleLR: expected a positive div_factor, got 0");
   EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .final_div_factor = -1}),
             "OneCycleLR: expected a positive final_div_factor, got -1");
   EXPECT_EQ(optimizer.options.lr, 0.5);

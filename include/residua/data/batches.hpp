@@ -19,8 +19,8 @@ struct Batch {
   std::vector<Index> labels;  ///< N
 };
 
-/// The images at `indices`, as numbers from 0 to 1, each passed through `transforms` in turn. What is drawn for the image
-/// at an index depends on `random` and that index alone. Throws Error for no indices, an index out of range, a
+/// The images at `indices`, as numbers from 0 to 1, each passed through `transforms` in turn. What is drawn for the
+/// image at an index depends on `random` and that index alone. Throws Error for no indices, an index out of range, a
 /// dataset with another number of labels than images, or transforms that give images of different shapes.
 template <typename S>
 Batch<S> make_batch(const ImageDataset& data, std::span<const Index> indices, const Random& random = Random(0),
@@ -77,8 +77,8 @@ struct BatchesOptions {
 ///       for (auto [images, labels] : batches) …
 ///     }
 ///
-/// The order depends on (seed, epoch), what is drawn for an image on (seed, epoch, its index): so any batch of any epoch
-/// can be made again. `data` must outlive it. Throws Error for a batch_size below 1 or an empty dataset.
+/// The order depends on (seed, epoch), what is drawn for an image on (seed, epoch, its index): so any batch of any
+/// epoch can be made again. `data` must outlive it. Throws Error for a batch_size below 1 or an empty dataset.
 template <typename S>
 class Batches {
  public:

@@ -23,7 +23,7 @@ namespace detail {
 
 inline constexpr Index cifar_side = 32, cifar_pixels = cifar_side * cifar_side, cifar_bytes = 3 * cifar_pixels;
 
-/// Reads `count` records of `label_bytes` labels and one image, red, green and blue plane after each other. Label number
+/// Reads `count` records, each some labels and one image, its red, green and blue plane after each other. Label number
 /// k of a record must be below label_counts[k] and goes to labels[k]; the images go to `pixels`, channels last.
 inline void read_cifar_file(const std::filesystem::path& file, Index count, std::span<const Index> label_counts,
                             std::span<std::vector<Index>* const> labels, std::uint8_t* pixels) {
@@ -94,8 +94,8 @@ inline ImageDataset read_cifar10(const std::filesystem::path& folder, Split spli
   return data;
 }
 
-/// Reads CIFAR-100 (Krizhevsky 2009) from the folder of its binary version: train.bin, 50,000 images, or test.bin, 10,000.
-/// Throws Error as read_cifar10 does.
+/// Reads CIFAR-100 (Krizhevsky 2009) from the folder of its binary version: train.bin, 50,000 images, or test.bin,
+/// 10,000. Throws Error as read_cifar10 does.
 inline Cifar100 read_cifar100(const std::filesystem::path& folder, Split split) {
   const std::string_view names[] = {split == Split::train ? "train.bin" : "test.bin"};
 

@@ -35,7 +35,8 @@ struct Frame {
 
 /// Whether (x, y) lies in disc, square, triangle, cross or ring, each about one unit in radius.
 inline bool inside_shape(Index shape, double x, double y) {
-  const double r = std::hypot(x, y), longer = std::max(std::abs(x), std::abs(y)), shorter = std::min(std::abs(x), std::abs(y));
+  const double r = std::hypot(x, y);
+  const double longer = std::max(std::abs(x), std::abs(y)), shorter = std::min(std::abs(x), std::abs(y));
   switch (shape) {
     case 0: return r < 0.9;
     case 1: return longer < 0.8;
@@ -106,9 +107,10 @@ inline void draw_textured_shape(Index label, Random random, std::uint8_t* pixels
 
 }  // namespace detail
 
-/// Draws `count` images of 32×32×3 in ten classes: disc, square, triangle, cross and ring, each striped or dotted, of any
-/// place, size, direction and color, with clutter and noise. A linear model of the pixels learns next to nothing here; a
-/// small residual network tells them apart. Image i depends on `random` and i alone. Throws Error for a negative count.
+/// Draws `count` images of 32×32×3 in ten classes: disc, square, triangle, cross and ring, each striped or dotted, of
+/// any place, size, direction and color, with clutter and noise. A linear model of the pixels learns next to nothing
+/// here; a small residual network tells them apart. Image i depends on `random` and i alone. Throws
+/// Error for a negative count.
 inline ImageDataset textured_shapes(Index count, const Random& random) {
   if (count < 0) fail("textured_shapes", "expected a count of at least 0, got ", count);
   ImageDataset data;

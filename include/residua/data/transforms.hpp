@@ -58,8 +58,8 @@ struct RandomHorizontalFlip {
 /// What stands outside of an image: zeros, or the image mirrored at its outermost pixels.
 enum class PaddingMode { zeros, reflect };
 
-/// Pads each side, then cuts out a window of `size` at a random position. Throws Error for a window that does not fit, and
-/// for reflected padding as large as the image.
+/// Pads each side, then cuts out a window of `size` at a random position. Throws Error for a window that does not fit,
+/// and for reflected padding as large as the image.
 struct RandomCrop {
   Pair size;
   Pair padding = 0;

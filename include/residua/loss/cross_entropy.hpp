@@ -22,11 +22,11 @@ struct CrossEntropyOptions {
 ///
 ///     loss_n = −(1 − ε) w[label_n] log p_n[label_n] − ε/classes Σ_c w[c] log p_n[c],   p_n = softmax(logits_n)
 ///
-/// summed, or with Reduction::mean divided by Σ_n w[label_n]. That divisor is 0 where every row is ignored, and the loss
-/// then NaN, as in PyTorch. The loss is summed in double.
+/// summed, or with Reduction::mean divided by Σ_n w[label_n]. That divisor is 0 where every row is ignored, and the
+/// loss then NaN, as in PyTorch. The loss is summed in double.
 ///
-/// Shapes: logits (…, classes); one label for each row. Throws Error for no rows, another number of labels, a label that
-/// is neither a class nor ignore_index, a weight that is not (classes), or a smoothing outside of [0, 1].
+/// Shapes: logits (…, classes); one label for each row. Throws Error for no rows, another number of labels, a label
+/// that is neither a class nor ignore_index, a weight that is not (classes), or a smoothing outside of [0, 1].
 template <typename S>
 Loss<S> cross_entropy(const Tensor<S>& logits, std::span<const Index> labels, CrossEntropyOptions<S> options = {}) {
   const char* const place = "cross_entropy";

@@ -9,15 +9,15 @@
 
 namespace residua::inline RESIDUA_ABI {
 
-// A schedule sets its optimizer's options when it is made and at each step(), called after the optimizer's own. It works
-// on any optimizer with `options.lr` (one-cycle: and `options.momentum`), which must outlive it and stay where it is.
+// A schedule sets its optimizer's options when it is made and at each step(), called after the optimizer's own. It
+// works on any optimizer with `options.lr` (one-cycle: and `options.momentum`), which must outlive it and stay in place.
 
 struct CosineAnnealingLROptions {
   Index T_max = 0;     ///< steps from the optimizer's lr down to eta_min
   double eta_min = 0;
 };
 
-/// Cosine annealing (Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", 2017), as PyTorch's:
+/// Cosine annealing (Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", 2017), PyTorch's:
 ///
 ///     lr = eta_min + (lr₀ − eta_min) (1 + cos(π step / T_max)) / 2,    lr₀ the optimizer's lr at the start
 ///
@@ -63,11 +63,11 @@ struct OneCycleLROptions {
   bool three_phase = false;                              ///< fall to the first lr, as fast as it rose, then to the last
 };
 
-/// The one-cycle policy (Smith and Topin, "Super-convergence: very fast training of neural networks using large learning
-/// rates", 2018), as PyTorch's: lr rises from max_lr / div_factor to max_lr, then falls below where it began.
+/// The one-cycle policy (Smith and Topin, "Super-convergence: very fast training of neural networks using large
+/// learning rates", 2018), as PyTorch's: lr rises from max_lr / div_factor to max_lr, then falls below where it began.
 ///
-/// Throws Error for total_steps below 1, pct_start outside of [0, 1], a max_lr or divisor that is not positive, and at a
-/// step beyond total_steps.
+/// Throws Error for total_steps below 1, pct_start outside of [0, 1], a max_lr or divisor that is not positive, and at
+/// a step beyond total_steps.
 template <typename Optimizer>
 class OneCycleLR {
  public:
@@ -117,7 +117,8 @@ class OneCycleLR {
   void anneal(double step, double start, double end, double lr_start, double lr_end, double momentum_start,
               double momentum_end) {
     const double pct = end > start ? (step - start) / (end - start) : 1;
-    const double done = options_.anneal_strategy == AnnealStrategy::cos ? (1 - std::cos(std::numbers::pi * pct)) / 2 : pct;
+    const bool linear = options_.anneal_strategy == AnnealStrategy::linear;
+    const double done = linear ? pct : (1 - std::cos(std::numbers::pi * pct)) / 2;
     optimizer_->options.lr = lr_start + (lr_end - lr_start) * done;
     if (options_.cycle_momentum) {
       optimizer_->options.momentum = momentum_start + (momentum_end - momentum_start) * done;

@@ -22,7 +22,7 @@ struct SGDOptions {
 ///
 ///     d = g + weight_decay p
 ///     b = momentum b + (1 − dampening) d          (b = d the first time)
-///     p = p − lr b                                with nesterov: p = p − lr (d + momentum b); without momentum: p − lr d
+///     p = p − lr b                                with nesterov p − lr (d + momentum b), without momentum p − lr d
 ///
 /// Momentum as in Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
 /// A parameter that is frozen or has no gradient is left as it is. `options` may be changed between steps.
@@ -43,8 +43,8 @@ class SGD {
     for (auto& p : parameters_) p->grad = {};
   }
 
-  /// Moves every parameter against its gradient. Throws Error, with nothing moved, where a gradient or a momentum buffer
-  /// has another shape than its parameter, or where `options` break the constructor's rules.
+  /// Moves every parameter against its gradient. Throws Error, with nothing moved, where a gradient or a momentum
+  /// buffer has another shape than its parameter, or where `options` break the constructor's rules.
   void step() {
     check_options();
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
