@@ -115,6 +115,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
+    auto scope = tape.scope("");  // updates wait for the end of it
     auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
     const auto [x, mean, rstd, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);

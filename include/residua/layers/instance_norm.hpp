@@ -83,6 +83,7 @@ class InstanceNorm : public Network<InstanceNorm<S>, S> {
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
+    auto scope = tape.scope("");  // updates wait for the end of it
     auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
     const auto [x, moments, of_input] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("InstanceNorm", dy, x.shape(), tape);
