@@ -205,6 +205,8 @@ TEST(Blocks, RefuseOptionsThatDoNotFit) {
               ResidualBlock<float>({.in_channels = 8, .out_channels = 4, .stride = 2, .shortcut = Shortcut::subsample}, rng);
             }),
             "Subsample: expected out_channels of at least 8, got 4");
+  EXPECT_EQ(error_of([&] { ResidualBlock<float>({.in_channels = 8, .out_channels = 8, .shortcut_name = "bn2"}, rng); }),
+            "ResidualBlock: expected a shortcut_name that no part has, got bn2");
   EXPECT_EQ(error_of([] { Norm<float>::named("bach"); }),
             "Norm: expected one of none, batch, layer, group, instance, rms, got 'bach'");
   EXPECT_EQ(error_of([&] { Repeat<float>(ReLU<float>(), -1); }), "Repeat: expected a number of times of at least 0, got -1");
@@ -263,6 +265,34 @@ TEST(Blocks, OfLayersOfOnesOwn) {
   EXPECT_TRUE(report.passed()) << report;
   const auto x = normal<double>(Shape{2, 3, 3, 4});
   EXPECT_LT(largest_difference(inference(net)(x), net(x)), 1e-13);
+}
+
+/// Its backward returns what is no gradient of its input.
+struct Wrong {
+  Tensor<float> forward(Tensor<float> x, Tape<float>&) const { return x; }
+  Tensor<float> backward(Tensor<float>, Tape<float>&) { return Tensor<float>(Shape{7}); }
+  static void visit(auto&, auto&&) {}
+};
+
+TEST(Residual, TheGradientsOfBranchAndShortcutMustAgree) {
+  Random rng(1);
+  Residual<float> net{Layer<float>(Wrong())};
+  Tape<float> tape(rng);
+  const auto y = net.forward(Tensor<float>(Shape{2, 3}), tape);
+  EXPECT_EQ(error_of([&] { net.backward(y, tape); }),
+            "Residual: expected branch and shortcut to give input gradients of the same shape, got [7] and [2, 3]");
+}
+
+TEST(Blocks, NestAndMove) {
+  Random rng(1);
+  Sequential<float> net(ResidualBlock<float>({.in_channels = 2, .out_channels = 2}, rng), ReLU<float>());
+  EXPECT_EQ(net.get<Conv2d<float>>("0.conv1").options.in_channels, 2);
+  Sequential<float> one(ResidualBlock<float>({.in_channels = 2, .out_channels = 2}, rng));
+  EXPECT_EQ(one.name(0), "0");
+  Layer<float> layer = ReLU<float>(), other = std::move(layer);
+  EXPECT_EQ(error_of([&] { Layer<float> copy(layer); }), "Layer: expected a layer, got one that was moved from");
+  EXPECT_EQ(error_of([&] { other = layer; }), "Layer: expected a layer, got one that was moved from");
+  EXPECT_EQ(inference(ReLU<float>())(Tensor<float>(Shape{1}, -1.f))(0), 0.f);
 }
 
 // --- inference -----------------------------------------------------------------------------------------------------------
@@ -365,9 +395,19 @@ TEST(Summary, CountsWhatIsUsedTwiceAndChangesNothing) {
   EXPECT_EQ(table.parameters, 10);
   EXPECT_EQ(table.multiply_adds, 2 * 16 * 4);
   EXPECT_EQ(net.get<BatchNorm<float>>("bn").num_batches_tracked.value(), 0.f);
+  EXPECT_EQ(summary(BatchNorm<float>({.num_features = 3}), {1, 3}).parameters, 6) << "one row is enough";
 }
 
 // --- convert ---------------------------------------------------------------------------------------------------------------
+
+/// Made by default, it has no parameter.
+template <typename S>
+struct Forgetful : Identity<S> {
+  Parameter<S> a;
+  Forgetful() = default;
+  explicit Forgetful(Index features) : a(Tensor<S>(Shape{features})) {}
+  static void visit(auto& self, auto&& v) { v("a", self.a); }
+};
 
 TEST(Convert, GivesTheSameNetworkInAnotherScalar) {
   Random rng(1);
@@ -396,6 +436,13 @@ TEST(Convert, KnowsEveryLayer) {
                         InstanceNorm<float>({.num_features = 4}), Identity<float>(), Flatten<float>());
   const auto x = normal<float>(Shape{2, 8, 8, 4});
   EXPECT_LT(largest_difference(convert<double>(net)(x.cast<double>()).cast<float>(), net(x)), 1e-5f);
+}
+
+TEST(Convert, RefusesALayerThatDoesNotKeepItsParameters) {
+  Sequential<float> net(Forgetful<float>(3));
+  EXPECT_EQ((error_of([&] { convert<double, Forgetful>(net); })),
+            "convert: expected a converted layer to have the parameters and buffers of the original, got 0 and 0 for 1 and 0, "
+            "or others");
 }
 
 TEST(Convert, WantsToBeToldOfOtherLayers) {

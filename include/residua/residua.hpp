@@ -6,11 +6,13 @@
 #include <residua/core/memory.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/random.hpp>
+#include <residua/core/record.hpp>
 #include <residua/core/shape.hpp>
 #include <residua/core/tape.hpp>
 #include <residua/core/tensor.hpp>
 #include <residua/core/tensor_ops.hpp>
 #include <residua/core/threads.hpp>
+#include <residua/core/visit.hpp>
 #include <residua/core/version.hpp>
 #include <residua/layers/adaptive_avg_pool2d.hpp>
 #include <residua/layers/adaptive_layer_norm.hpp>

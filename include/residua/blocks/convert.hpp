@@ -1,6 +1,8 @@
 // convert: the same network with another scalar.
 #pragma once
 
+#include <algorithm>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -77,14 +79,24 @@ struct StructureConverter {
 /// Copies the state of one network into one of the same structure and another scalar.
 template <typename T, typename S, typename To, typename From>
 void copy_state(const From& from, To& to) {
-  const auto parameters = named_parameters<S>(from);
+  From& source = const_cast<From&>(from);  // to be read only
+  const auto parameters = named_parameters<S>(source);
   const auto new_parameters = named_parameters<T>(to);
+  const auto buffers = named_buffers<S>(source);
+  const auto new_buffers = named_buffers<T>(to);
+  const auto agree = [](const auto& a, const auto& b) {
+    return a.first == b.first && a.second->value.shape() == b.second->value.shape();
+  };
+  if (!std::equal(parameters.begin(), parameters.end(), new_parameters.begin(), new_parameters.end(), agree) ||
+      !std::equal(buffers.begin(), buffers.end(), new_buffers.begin(), new_buffers.end(), agree)) {
+    fail("convert", "expected a converted layer to have the parameters and buffers of the original, got ",
+         new_parameters.size(), " and ", new_buffers.size(), " for ", parameters.size(), " and ", buffers.size(),
+         ", or others");
+  }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     new_parameters[i].second->value = parameters[i].second->value.template cast<T>();
     new_parameters[i].second->requires_grad = parameters[i].second->requires_grad;
   }
-  const auto buffers = named_buffers<S>(from);
-  const auto new_buffers = named_buffers<T>(to);
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     new_buffers[i].second->value = buffers[i].second->value.template cast<T>();
   }

@@ -55,6 +55,10 @@ class Residual : public Network<Residual<S>, S> {
     Tensor<S> dbranch = residua::backward(branch, names.branch, dy, tape);
     Tensor<S> dshortcut = residua::backward(shortcut, names.shortcut, std::move(dy), tape);
     if (dbranch.empty() || dshortcut.empty()) return {};
+    if (dbranch.shape() != dshortcut.shape()) {
+      tape.fail("Residual", "expected branch and shortcut to give input gradients of the same shape, got ", dbranch.shape(),
+                " and ", dshortcut.shape());
+    }
     return detail::sum(std::move(dbranch), std::move(dshortcut));
   }
 

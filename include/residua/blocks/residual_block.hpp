@@ -63,6 +63,9 @@ Sequential<S> residual_block(std::string_view block, const Options& o, std::span
   require_at_least(block, "in_channels", 1, o.in_channels);
   require_at_least(block, "out_channels", 1, o.out_channels);
   require_at_least(block, "stride", 1, o.stride);
+  if (o.shortcut_name.empty() || o.shortcut_name.find('.') != std::string::npos) {
+    fail(block, "expected a shortcut_name that is not empty and without dots, got '", o.shortcut_name, "'");
+  }
   const bool reshapes = o.in_channels != o.out_channels || o.stride != Pair(1);
   if (reshapes && o.shortcut == Shortcut::identity) {
     fail(block, "expected in_channels = out_channels and stride 1 for an identity shortcut, got ", o.in_channels, ", ",
@@ -89,6 +92,10 @@ Sequential<S> residual_block(std::string_view block, const Options& o, std::span
       norm(convolution.out_channels);
       if (!last) branch.add("relu" + number, o.activation);
     }
+  }
+
+  for (Index i = 0; i < branch.size(); ++i) {
+    if (branch.name(i) == o.shortcut_name) fail(block, "expected a shortcut_name that no part has, got ", o.shortcut_name);
   }
 
   Layer<S> shortcut = Identity<S>();

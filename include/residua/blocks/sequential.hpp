@@ -27,7 +27,8 @@ class Sequential : public Network<Sequential<S>, S> {
 
   /// Layers called by their numbers: Sequential<float>(Conv2d<float>(…), ReLU<float>()).
   template <typename First, typename... Rest>
-    requires(std::convertible_to<First, Layer<S>> && !std::derived_from<std::remove_cvref_t<First>, Sequential>)
+    requires(std::convertible_to<First, Layer<S>> &&
+             (sizeof...(Rest) > 0 || !std::same_as<std::remove_cvref_t<First>, Sequential>))
   explicit Sequential(First&& first, Rest&&... rest) {
     add(std::forward<First>(first));
     (add(std::forward<Rest>(rest)), ...);
@@ -90,7 +91,7 @@ class Sequential : public Network<Sequential<S>, S> {
 
   /// Removes the last layer and returns it.
   Layer<S> pop_back() {
-    Layer<S> last = std::move(children_.back().layer);
+    Layer<S> last = at(size() - 1).layer;
     children_.pop_back();
     return last;
   }

@@ -1,4 +1,4 @@
-// Layer: a value that computes forward and backward; and all that is written once over visit.
+// Layer: a value that computes forward and backward.
 #pragma once
 
 #include <concepts>
@@ -13,133 +13,9 @@
 
 #include <residua/core/parameter.hpp>
 #include <residua/core/tape.hpp>
+#include <residua/core/visit.hpp>
 
 namespace residua::inline RESIDUA_ABI {
-
-template <typename S> class Layer;
-
-// --- visiting --------------------------------------------------------------------------------------------------------
-
-/// Sees the parameters, buffers and layers of a network, each with its path, in PyTorch's order: a layer's own
-/// parameters where its visit names them, children in between.
-template <typename S>
-class Visitor {
- public:
-  virtual ~Visitor() = default;
-  virtual void parameter(const std::string& /*path*/, Parameter<S>&) {}
-  virtual void buffer(const std::string& /*path*/, Buffer<S>&) {}
-  /// A layer, before its contents. Leaves are the layers without layers inside.
-  virtual void layer(const std::string& /*path*/, const std::type_info&, void* /*address*/) {}
-};
-
-namespace detail {
-
-struct AnyVisit {
-  void operator()(std::string_view, auto&&) const {}
-};
-
-template <typename T>
-concept Visitable = requires(T& self) { std::remove_const_t<T>::visit(self, AnyVisit{}); };
-
-/// What a layer's visit is given: extends the path and tells parameters, buffers and layers apart.
-template <typename S>
-class Walk {
- public:
-  Walk(Visitor<S>& visitor, std::string path) : visitor_(visitor), path_(std::move(path)) {}
-
-  template <typename Member>
-  void operator()(std::string_view name, Member& member) {
-    const std::size_t length = path_.size();
-    if (!name.empty()) {
-      if (length != 0) path_ += '.';
-      path_ += name;
-    }
-    node(member);
-    path_.resize(length);
-  }
-
-  template <typename Member>
-  void node(Member& member) {
-    if constexpr (std::is_base_of_v<Parameter<S>, Member>) {
-      if (!member.value.empty()) visitor_.parameter(path_, member);
-    } else if constexpr (std::is_base_of_v<Buffer<S>, Member>) {
-      if (!member.value.empty()) visitor_.buffer(path_, member);
-    } else if constexpr (requires { member.walk(*this); }) {
-      member.walk(*this);
-    } else {
-      static_assert(Visitable<Member>, "residua: visit shows parameters, buffers and layers of the layer's own scalar");
-      visitor_.layer(path_, typeid(Member), &member);
-      Member::visit(member, *this);
-    }
-  }
-
- private:
-  Visitor<S>& visitor_;
-  std::string path_;
-};
-
-}  // namespace detail
-
-/// Shows all parameters, buffers and layers of `net`, itself included, to `visitor`.
-template <typename S, typename Net>
-void walk(Net& net, Visitor<S>& visitor, const std::string& path = "") {
-  detail::Walk<S>(visitor, path).node(const_cast<std::remove_const_t<Net>&>(net));
-}
-
-/// All parameters with their paths, as PyTorch's named_parameters().
-template <typename S, typename Net>
-std::vector<std::pair<std::string, ParameterHandle<S>>> named_parameters(Net& net) {
-  struct Collect : Visitor<S> {
-    std::vector<std::pair<std::string, ParameterHandle<S>>> found;
-    void parameter(const std::string& path, Parameter<S>& p) override { found.emplace_back(path, p.handle()); }
-  } collect;
-  walk<S>(net, collect);
-  return std::move(collect.found);
-}
-
-/// All buffers with their paths, as PyTorch's named_buffers().
-template <typename S, typename Net>
-std::vector<std::pair<std::string, BufferHandle<S>>> named_buffers(Net& net) {
-  struct Collect : Visitor<S> {
-    std::vector<std::pair<std::string, BufferHandle<S>>> found;
-    void buffer(const std::string& path, Buffer<S>& b) override { found.emplace_back(path, b.handle()); }
-  } collect;
-  walk<S>(net, collect);
-  return std::move(collect.found);
-}
-
-/// All parameters, in the order of named_parameters().
-template <typename S, typename Net>
-std::vector<ParameterHandle<S>> parameters(Net& net) {
-  std::vector<ParameterHandle<S>> handles;
-  for (auto& [path, handle] : named_parameters<S>(net)) handles.push_back(handle);
-  return handles;
-}
-
-/// The layer at `path`. Throws Error when there is none, or one of another type.
-template <typename T, typename S, typename Net>
-T& get(Net& net, std::string_view path) {
-  struct Find : Visitor<S> {
-    std::string_view wanted;
-    void* found = nullptr;
-    std::string other;
-    void layer(const std::string& path, const std::type_info& type, void* address) override {
-      if (path != wanted || found != nullptr) return;
-      if (type == typeid(T)) {
-        found = address;
-      } else {
-        other = detail::short_name(type);
-      }
-    }
-  } find;
-  find.wanted = path;
-  walk<S>(net, find);
-  if (find.found == nullptr && find.other.empty()) fail("get", "there is no layer named '", path, "'");
-  if (find.found == nullptr) {
-    fail("get", "'", path, "' is a ", find.other, ", not a ", detail::short_name(typeid(T)), " of this scalar");
-  }
-  return *static_cast<T*>(find.found);
-}
 
 /// What every layer of the library, and Layer<S> around one of your own, can be asked.
 template <typename Derived, typename S>
@@ -237,6 +113,9 @@ void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y,
 ///     Tensor<S> backward(Tensor<S> dy, Tape<S>& tape);         // pops it, adds parameter gradients, returns dx
 ///     static void visit(auto& self, auto&& v);                 // v("name", self.member) for parameters, buffers, layers
 ///
+/// A layer made of layers calls residua::forward(child, "name", x, tape) and residua::backward for each, so that errors know
+/// paths, and opens `auto scope = tape.scope("");` first, so that a forward that throws leaves nothing on the tape.
+///
 /// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only) and
 /// `Index multiply_adds(const Shape& input) const`. A value, as std::function is: copying it copies the layer with new
 /// parameters, assigning a layer of the same type assigns into the existing parameters.
@@ -255,11 +134,11 @@ class Layer : public Network<Layer<S>, S> {
     static_assert(detail::Visitable<L>, "residua: a layer needs static void visit(auto& self, auto&& v)");
   }
 
-  Layer(const Layer& other) : held_(other.held_->clone()) {}
+  Layer(const Layer& other) : held_(other.held().clone()) {}
   Layer(Layer&&) noexcept = default;
   Layer& operator=(const Layer& other) {
     if (this == &other) return *this;
-    if (!held_ || !held_->assign(*other.held_)) held_ = other.held_->clone();
+    if (!held_ || !held_->assign(other.held())) held_ = other.held().clone();
     return *this;
   }
   Layer& operator=(Layer&& other) {
@@ -356,10 +235,14 @@ Layer<S> inference(const Layer<S>& net) {
   return net.inference();
 }
 
-/// As above, for any layer or block.
+/// As above, for any layer or block; one without a form for prediction only is copied.
 template <typename Net>
 auto inference(const Net& net) {
-  return net.inference();
+  if constexpr (requires { net.inference(); }) {
+    return net.inference();
+  } else {
+    return net;
+  }
 }
 
 }  // namespace residua::inline RESIDUA_ABI

@@ -4,11 +4,8 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
-#include <cstdlib>
-#include <cxxabi.h>
 #include <exception>
 #include <functional>
-#include <new>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -18,6 +15,7 @@
 
 #include <residua/core/memory.hpp>
 #include <residua/core/random.hpp>
+#include <residua/core/record.hpp>
 #include <residua/core/tensor.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -30,65 +28,10 @@ enum class Mode {
 struct TapeOptions {
   Mode mode = Mode::train;
   bool record = true;          ///< keep what backward needs
-  bool input_gradient = true;  ///< the gradient by the network's input is wanted; without it the first layers skip theirs
+  bool input_gradient = true;  ///< the gradient by the network's input is wanted; without it the first layers skip theirs;
+                               ///< for a further forward on the same tape, say so again with set_input_gradient(false)
   bool update_statistics = false;  ///< running statistics follow forward alone, for a tape that will see no backward
 };
-
-namespace detail {
-
-/// One value of any copyable type, in memory from the cache.
-class Record {
- public:
-  template <typename T>
-  static Record of(T value) {
-    static_assert(alignof(T) <= alignment);
-    Record record;
-    record.object_ = new (MemoryCache::instance().acquire(sizeof(T))->data()) T(std::move(value));
-    record.type_ = &typeid(T);
-    record.destroy_ = [](void* object) { static_cast<T*>(object)->~T(); };
-    if constexpr (std::is_invocable_v<T&>) record.call_ = [](void* object) { (*static_cast<T*>(object))(); };
-    return record;
-  }
-
-  Record(Record&& other) noexcept { *this = std::move(other); }
-  Record& operator=(Record&& other) noexcept {
-    std::swap(object_, other.object_);
-    std::swap(type_, other.type_);
-    std::swap(destroy_, other.destroy_);
-    std::swap(call_, other.call_);
-    return *this;
-  }
-  ~Record() {
-    if (object_ == nullptr) return;
-    destroy_(object_);
-    CachedAllocator<std::byte>().deallocate(static_cast<std::byte*>(object_), 0);
-  }
-
-  const std::type_info& type() const { return *type_; }
-  template <typename T> T& as() { return *static_cast<T*>(object_); }
-  void operator()() { call_(object_); }
-
- private:
-  Record() = default;
-
-  void* object_ = nullptr;
-  const std::type_info* type_ = nullptr;
-  void (*destroy_)(void*) = nullptr;
-  void (*call_)(void*) = nullptr;
-};
-
-/// A type's name as users write it: without namespaces and template arguments.
-inline std::string short_name(const std::type_info& type) {
-  int status = 0;
-  char* raw = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
-  std::string name = status == 0 ? raw : type.name();
-  std::free(raw);
-  name = name.substr(0, name.find('<'));
-  const auto colon = name.rfind("::");
-  return colon == std::string::npos ? name : name.substr(colon + 2);
-}
-
-}  // namespace detail
 
 /// What an observer sees after each named layer's forward and backward.
 template <typename S>
@@ -184,6 +127,8 @@ class Tape {
   /// In forward: whether the gradient by the tensor now flowing will be wanted. After a pop in backward: whether the
   /// gradient by this layer's input is; where it is not, backward may return an empty tensor.
   bool input_gradient() const { return gradient_wanted_; }
+
+  /// For what forks, or starts again: whether the gradient by the tensor handed on next will be wanted.
   void set_input_gradient(bool wanted) { gradient_wanted_ = wanted; }
 
   /// After a pop: whether anybody wants what this layer's backward computes. Where not, dy is not to be read.

@@ -119,6 +119,33 @@ inline double dot(const Tensor<double>& a, const Tensor<double>& b) {
   return sum;
 }
 
+/// Puts parameters and buffers back as they were, whatever happens.
+class KeptState {
+ public:
+  using Parameters = std::vector<std::pair<std::string, ParameterHandle<double>>>;
+  using Buffers = std::vector<std::pair<std::string, BufferHandle<double>>>;
+
+  KeptState(Parameters parameters, Buffers buffers) : parameters_(std::move(parameters)), buffers_(std::move(buffers)) {
+    for (auto& [path, p] : parameters_) saved_.insert(saved_.end(), {p->value, p->grad});
+    for (auto& [path, b] : buffers_) saved_.push_back(b->value);
+  }
+  ~KeptState() {
+    auto saved = saved_.begin();
+    for (auto& [path, p] : parameters_) {
+      p->value = std::move(*saved++);
+      p->grad = std::move(*saved++);
+    }
+    for (auto& [path, b] : buffers_) b->value = std::move(*saved++);
+  }
+  KeptState(const KeptState&) = delete;
+  KeptState& operator=(const KeptState&) = delete;
+
+ private:
+  Parameters parameters_;
+  Buffers buffers_;
+  std::vector<Tensor<double>> saved_;
+};
+
 /// One result is a tuple of one.
 template <typename T> std::tuple<T> as_tuple(T&& value) { return {std::forward<T>(value)}; }
 template <typename... T> std::tuple<T...> as_tuple(std::tuple<T...>&& values) { return std::move(values); }
@@ -145,14 +172,12 @@ GradientReport gradient_check(L& layer, std::tuple<Inputs...> inputs, const Grad
   };
 
   auto parameters = named_parameters<double>(layer);
-  auto buffers = named_buffers<double>(layer);
-  std::vector<Tensor<double>> saved_gradients, saved_buffers, start;
+  const detail::KeptState state(parameters, named_buffers<double>(layer));
+  std::vector<Tensor<double>> start;
   for (auto& [name, p] : parameters) {
-    saved_gradients.push_back(p->grad);
     start.push_back(p->requires_grad ? detail::random_like(p->value, random) : Tensor<double>());
     p->grad = start.back();
   }
-  for (auto& [name, b] : buffers) saved_buffers.push_back(b->value);
 
   Random draws = drawn;
   Tape<double> tape(draws, {.mode = options.mode});
@@ -183,11 +208,7 @@ GradientReport gradient_check(L& layer, std::tuple<Inputs...> inputs, const Grad
       return (detail::dot(std::get<i>(weights), std::get<i>(y)) + ...);
     }(std::make_index_sequence<std::tuple_size_v<decltype(outputs)>>());
   };
-  const GradientReport report = detail::compare_gradients(tensors, loss, options);
-
-  for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].second->grad = saved_gradients[i];
-  for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i].second->value = saved_buffers[i];
-  return report;
+  return detail::compare_gradients(tensors, loss, options);
 }
 
 /// As above, for a layer of one input.

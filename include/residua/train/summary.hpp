@@ -75,7 +75,7 @@ inline bool is_inside(const std::string& path, const std::string& outer) {
 }  // namespace detail
 
 /// The familiar table: for each innermost layer its path, type, output shape, parameters, multiply-adds and the memory it
-/// adds to what backward needs; and the totals. Runs one training forward on zeros of `input` (a whole batch's shape);
+/// adds to what backward needs; and the totals. Runs one recorded forward on zeros of `input` (a whole batch's shape);
 /// nothing in the network changes. Memory is right when no other thread computes at the same time.
 ///
 ///     std::cout << summary(net, {1, 32, 32, 3});
@@ -89,7 +89,7 @@ Summary summary(const Net& net, const Shape& input) {
   Random random(0);
   Tensor<S> x(input);
   const std::size_t before = memory_statistics().live;
-  Tape<S> tape(random);
+  Tape<S> tape(random, {.mode = Mode::evaluate});
   tape.observe([&](const Observation<S>& seen) {
     // A block reports after the layers inside it, which have told everything.
     const bool composite = std::any_of(result.rows.begin(), result.rows.end(), [&](const Summary::Row& row) {

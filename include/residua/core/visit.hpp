@@ -1,0 +1,140 @@
+// Visiting: all that is written once over the visit of layers.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+#include <residua/core/parameter.hpp>
+#include <residua/core/record.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// Sees the parameters, buffers and layers of a network, each with its path, in PyTorch's order: a layer's own
+/// parameters where its visit names them, children in between.
+template <typename S>
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  virtual void parameter(const std::string& /*path*/, Parameter<S>&) {}
+  virtual void buffer(const std::string& /*path*/, Buffer<S>&) {}
+  /// A layer, before its contents. Leaves are the layers without layers inside.
+  virtual void layer(const std::string& /*path*/, const std::type_info&, void* /*address*/) {}
+};
+
+namespace detail {
+
+struct AnyVisit {
+  void operator()(std::string_view, auto&&) const {}
+};
+
+template <typename T>
+concept Visitable = requires(T& self) { std::remove_const_t<T>::visit(self, AnyVisit{}); };
+
+/// What a layer's visit is given: extends the path and tells parameters, buffers and layers apart.
+template <typename S>
+class Walk {
+ public:
+  Walk(Visitor<S>& visitor, std::string path) : visitor_(visitor), path_(std::move(path)) {}
+
+  template <typename Member>
+  void operator()(std::string_view name, Member& member) {
+    const std::size_t length = path_.size();
+    if (!name.empty()) {
+      if (length != 0) path_ += '.';
+      path_ += name;
+    }
+    node(member);
+    path_.resize(length);
+  }
+
+  template <typename Member>
+  void node(Member& member) {
+    if constexpr (std::is_base_of_v<Parameter<S>, Member>) {
+      if (!member.value.empty()) visitor_.parameter(path_, member);
+    } else if constexpr (std::is_base_of_v<Buffer<S>, Member>) {
+      if (!member.value.empty()) visitor_.buffer(path_, member);
+    } else if constexpr (requires { member.walk(*this); }) {
+      member.walk(*this);
+    } else {
+      static_assert(Visitable<Member>, "residua: visit shows parameters, buffers and layers of the layer's own scalar");
+      visitor_.layer(path_, typeid(Member), &member);
+      Member::visit(member, *this);
+    }
+  }
+
+ private:
+  Visitor<S>& visitor_;
+  std::string path_;
+};
+
+}  // namespace detail
+
+/// Shows all parameters, buffers and layers of `net`, itself included, to `visitor`; of a const one, to be read only.
+template <typename S, typename Net>
+void walk(Net& net, Visitor<S>& visitor, const std::string& path = "") {
+  detail::Walk<S>(visitor, path).node(const_cast<std::remove_const_t<Net>&>(net));
+}
+
+/// All parameters with their paths, as PyTorch's named_parameters().
+template <typename S, typename Net>
+  requires(!std::is_const_v<Net>)
+std::vector<std::pair<std::string, ParameterHandle<S>>> named_parameters(Net& net) {
+  struct Collect : Visitor<S> {
+    std::vector<std::pair<std::string, ParameterHandle<S>>> found;
+    void parameter(const std::string& path, Parameter<S>& p) override { found.emplace_back(path, p.handle()); }
+  } collect;
+  walk<S>(net, collect);
+  return std::move(collect.found);
+}
+
+/// All buffers with their paths, as PyTorch's named_buffers().
+template <typename S, typename Net>
+  requires(!std::is_const_v<Net>)
+std::vector<std::pair<std::string, BufferHandle<S>>> named_buffers(Net& net) {
+  struct Collect : Visitor<S> {
+    std::vector<std::pair<std::string, BufferHandle<S>>> found;
+    void buffer(const std::string& path, Buffer<S>& b) override { found.emplace_back(path, b.handle()); }
+  } collect;
+  walk<S>(net, collect);
+  return std::move(collect.found);
+}
+
+/// All parameters, in the order of named_parameters().
+template <typename S, typename Net>
+  requires(!std::is_const_v<Net>)
+std::vector<ParameterHandle<S>> parameters(Net& net) {
+  std::vector<ParameterHandle<S>> handles;
+  for (auto& [path, handle] : named_parameters<S>(net)) handles.push_back(handle);
+  return handles;
+}
+
+/// The layer at `path`. Throws Error when there is none, or one of another type.
+template <typename T, typename S, typename Net>
+T& get(Net& net, std::string_view path) {
+  struct Find : Visitor<S> {
+    std::string_view wanted;
+    void* found = nullptr;
+    std::string other;
+    void layer(const std::string& path, const std::type_info& type, void* address) override {
+      if (path != wanted || found != nullptr) return;
+      if (type == typeid(T)) {
+        found = address;
+      } else {
+        other = detail::short_name(type);
+      }
+    }
+  } find;
+  find.wanted = path;
+  walk<S>(net, find);
+  if (find.found == nullptr && find.other.empty()) fail("get", "there is no layer named '", path, "'");
+  if (find.found == nullptr) {
+    fail("get", "'", path, "' is a ", find.other, ", not a ", detail::short_name(typeid(T)), " of this scalar");
+  }
+  return *static_cast<T*>(find.found);
+}
+
+}  // namespace residua::inline RESIDUA_ABI
