@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <numeric>
 #include <set>
 #include <string>
@@ -25,6 +26,8 @@ namespace {
 
 using namespace residua;
 namespace fs = std::filesystem;
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 // --- CIFAR -----------------------------------------------------------------------------------------------------------
 
@@ -101,8 +104,8 @@ TEST_F(Cifar, TellsWhatIsWrong) {
   const auto fails = [&] { return message([&] { read_cifar10(folder_, Split::test); }); };
   const std::string file = path("test_batch.bin"), size = ": expected 30730000 bytes (10000 records of 3073), got ";
   EXPECT_EQ(message([&] { read_cifar10(folder_ / "nowhere", Split::test); }),
-            path("nowhere") + ": expected a folder, found none");
-  EXPECT_EQ(fails(), file + ": expected a file, found none");
+            path("nowhere") + ": expected a folder, got: No such file or directory");
+  EXPECT_EQ(fails(), file + ": expected a CIFAR file in binary format, got: No such file or directory");
   write_zeros("test_batch.bin", ten - 1);
   EXPECT_EQ(fails(), file + size + "30729999");
   write_zeros("test_batch.bin", ten + 3073);
@@ -116,10 +119,33 @@ TEST_F(Cifar, TellsWhatIsWrong) {
   overwrite("test.bin", 0, {20, 3});
   EXPECT_EQ(message([&] { read_cifar100(folder_, Split::test); }),
             path("test.bin") + ": expected labels from 0 to 19, got 20 in record 0");
+  EXPECT_EQ(message([&] { read_cifar10(file, Split::test); }), file + ": expected a folder, got: something else");
+}
+
+TEST_F(Cifar, TellsWhyAFolderOrFileCannotBeLookedAt) {
+  const auto fails = [](const fs::path& folder) { return message([&] { read_cifar10(folder, Split::test); }); };
+  const std::string endless(300, 'x');
+  EXPECT_EQ(fails(folder_ / endless), path(endless) + ": expected a folder, got: File name too long");
+  fs::create_symlink("test_batch.bin", folder_ / "test_batch.bin");
+  EXPECT_EQ(fails(folder_), path("test_batch.bin") +
+                                ": expected a CIFAR file in binary format, got: Too many levels of symbolic links");
+}
+
+TEST_F(Cifar, TellsThatAFolderMayNotBeRead) {
+  if (geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  const fs::path locked = folder_ / "locked";
+  fs::create_directories(locked / "data");
+  fs::permissions(locked, fs::perms::none);
+  EXPECT_EQ(message([&] { read_cifar10(locked, Split::test); }),
+            path("locked/test_batch.bin") + ": expected a CIFAR file in binary format, got: Permission denied");
+  EXPECT_EQ(message([&] { read_cifar10(locked / "data", Split::test); }),
+            path("locked/data") + ": expected a folder, got: Permission denied");
+  fs::permissions(locked, fs::perms::owner_all);
 }
 
 TEST_F(Cifar, AsksForNoMemoryBeforeItSeesTheFiles) {
-  for (int i = 1; i <= 5; ++i) write_zeros("data_batch_" + std::to_string(i) + ".bin", 10);
+  for (int i = 1; i <= 5; ++i) write_zeros("data_batch_" + std::to_string(i) + ".bin", i < 5 ? ten : ten - 1);
+  release_memory();  // the peak begins anew
   const auto before = memory_statistics().peak;
   EXPECT_NE(message([&] { read_cifar10(folder_, Split::train); }), "no error");
   EXPECT_EQ(memory_statistics().peak, before);
@@ -152,6 +178,10 @@ TEST(Normalize, SubtractsTheMeanAndDivides) {
   EXPECT_EQ((Normalize{.mean = {1, 2}, .std = {2, 0.5}}(x, rng)), expected);
   EXPECT_EQ(message([&] { Normalize{.mean = {1}, .std = {1}}(x, rng); }),
             "Normalize: expected a mean and a std for each of 2 channels, got 1 and 1");
+  const auto fails = [&](double std) { return message([&] { Normalize{.mean = {1, 2}, .std = {1, std}}(x, rng); }); };
+  EXPECT_EQ(fails(0), "Normalize: expected a positive std, got 0");
+  EXPECT_EQ(fails(-1), "Normalize: expected a positive std, got -1");
+  EXPECT_EQ(fails(nan), "Normalize: expected a positive std, got nan");
 }
 
 TEST(RandomHorizontalFlip, MirrorsColumns) {
@@ -159,6 +189,25 @@ TEST(RandomHorizontalFlip, MirrorsColumns) {
   const Tensor<float> flipped = RandomHorizontalFlip{.p = 1}(numbered_image(2, 3), rng);
   EXPECT_EQ(flipped, Tensor<float>(Shape{2, 3, 1}, std::vector<float>{2, 1, 0, 12, 11, 10}));
   EXPECT_EQ(RandomHorizontalFlip{.p = 0}(numbered_image(2, 3), rng), numbered_image(2, 3));
+}
+
+TEST(RandomHorizontalFlip, TellsWhatIsWrong) {
+  Random rng(1);
+  const auto fails = [&](double p) { return message([&] { RandomHorizontalFlip{.p = p}(numbered_image(2, 3), rng); }); };
+  EXPECT_EQ(fails(-0.5), "RandomHorizontalFlip: expected p from 0 to 1, got -0.5");
+  EXPECT_EQ(fails(1.5), "RandomHorizontalFlip: expected p from 0 to 1, got 1.5");
+  EXPECT_EQ(fails(nan), "RandomHorizontalFlip: expected p from 0 to 1, got nan");
+}
+
+TEST(Transforms, RefuseWhatIsNoImage) {
+  Random rng(1);
+  const auto fails = [&](const Transform<float>& transform, const Shape& shape) {
+    return message([&] { transform(Tensor<float>(shape), rng); });
+  };
+  EXPECT_EQ(fails(Normalize{.mean = {0}, .std = {1}}, {2, 4, 4, 1}),
+            "Normalize: expected an image [H, W, C], got [2, 4, 4, 1]");
+  EXPECT_EQ(fails(RandomHorizontalFlip{.p = 0}, {4, 4}), "RandomHorizontalFlip: expected an image [H, W, C], got [4, 4]");
+  EXPECT_EQ(fails(RandomCrop{.size = 2}, {}), "RandomCrop: expected an image [H, W, C], got []");
 }
 
 TEST(RandomCrop, WithoutPaddingCutsEveryWindow) {

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include <gtest/gtest.h>
+
 #include <residua/core/error.hpp>
 
 /// The text of the Error that `action` throws, or "no error".
@@ -13,4 +15,10 @@ inline std::string message(auto&& action) {
     return error.what();
   }
   return "no error";
+}
+
+/// Passes where `action` throws an Error whose text contains `part`.
+inline void expect_error(auto&& action, const std::string& part) {
+  const std::string text = message(action);
+  EXPECT_NE(text.find(part), std::string::npos) << "got: " << text << "\nexpected in it: " << part;
 }

@@ -16,6 +16,8 @@ namespace {
 
 using namespace residua;
 
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
 Tensor<double> vector(std::initializer_list<double> values) {
   return Tensor<double>(Shape{static_cast<Index>(values.size())}, std::span(values.begin(), values.size()));
 }
@@ -105,9 +107,12 @@ TEST(SGD, TellsWhatIsWrong) {
   Parameter<double> p(vector({1}));
   const auto fails = [&](SGDOptions options) { return message([&] { SGD<double>({p.handle()}, options); }); };
   EXPECT_EQ(fails({.lr = -1}), "SGD: expected lr of at least 0, got -1");
-  EXPECT_EQ(fails({.lr = std::numeric_limits<double>::quiet_NaN()}), "SGD: expected lr of at least 0, got nan");
+  EXPECT_EQ(fails({.lr = nan}), "SGD: expected lr of at least 0, got nan");
   EXPECT_EQ(fails({.momentum = -0.5}), "SGD: expected momentum of at least 0, got -0.5");
   EXPECT_EQ(fails({.weight_decay = -2}), "SGD: expected weight_decay of at least 0, got -2");
+  EXPECT_EQ(fails({.momentum = nan}), "SGD: expected momentum of at least 0, got nan");
+  EXPECT_EQ(fails({.dampening = nan}), "SGD: expected a number as dampening, got nan");
+  EXPECT_EQ(fails({.weight_decay = nan}), "SGD: expected weight_decay of at least 0, got nan");
   const std::string nesterov = "SGD: expected momentum and no dampening with nesterov, got momentum ";
   EXPECT_EQ(fails({.nesterov = true}), nesterov + "0 and dampening 0");
   EXPECT_EQ(fails({.momentum = 0.9, .dampening = 0.5, .nesterov = true}), nesterov + "0.9 and dampening 0.5");
@@ -155,6 +160,10 @@ TEST(CosineAnnealingLR, RunsFromTheFirstLrToEtaMin) {
   EXPECT_NEAR(optimizer.options.lr, 0.2, 1e-12);
   EXPECT_EQ(message([&] { CosineAnnealingLR(optimizer, {.T_max = 0}); }),
             "CosineAnnealingLR: expected T_max of at least 1, got 0");
+  EXPECT_EQ(message([&] { CosineAnnealingLR(optimizer, {.T_max = 1, .eta_min = nan}); }),
+            "CosineAnnealingLR: expected eta_min of at least 0, got nan");
+  EXPECT_EQ(message([&] { CosineAnnealingLR(optimizer, {.T_max = 1, .eta_min = -0.1}); }),
+            "CosineAnnealingLR: expected eta_min of at least 0, got -0.1");
 }
 
 TEST(OneCycleLR, RunsUpAndDownAndEnds) {
@@ -192,6 +201,13 @@ TEST(OneCycleLR, TellsWhatIsWrong) {
             "OneCycleLR: expected a positive div_factor, got 0");
   EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .final_div_factor = -1}),
             "OneCycleLR: expected a positive final_div_factor, got -1");
+  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .base_momentum = nan}),
+            "OneCycleLR: expected base_momentum of at least 0, got nan");
+  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .max_momentum = nan}),
+            "OneCycleLR: expected max_momentum of at least 0, got nan");
+  EXPECT_EQ(fails({.max_lr = nan, .total_steps = 5}), "OneCycleLR: expected a positive max_lr, got nan");
+  EXPECT_EQ(fails({.max_lr = 1, .total_steps = 5, .pct_start = nan}),
+            "OneCycleLR: expected pct_start from 0 to 1, got nan");
   EXPECT_EQ(optimizer.options.lr, 0.5);
 }
 

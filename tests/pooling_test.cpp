@@ -17,30 +17,14 @@
 #include <residua/layers/max_pool2d.hpp>
 #include <residua/train/gradient_check.hpp>
 
+#include "errors.hpp"
+#include "layer_steps.hpp"
+
 namespace {
 
 using namespace residua;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-
-template <typename S>
-Tensor<S> normal(const Shape& shape, std::uint64_t seed = 7) {
-  Random random(seed);
-  Tensor<S> x(shape);
-  for (S& value : x.array()) value = static_cast<S>(random.normal());
-  return x;
-}
-
-/// Output and input gradient of one training step.
-template <typename S, typename L>
-std::pair<Tensor<S>, Tensor<S>> step(L& layer, const Tensor<S>& x) {
-  Random random(5);
-  Tape<S> tape(random);
-  Tensor<S> y = layer.forward(x, tape);
-  Tensor<S> dx = layer.backward(normal<S>(y.shape(), 8), tape);
-  EXPECT_TRUE(tape.empty());
-  return {y, dx};
-}
 
 template <typename S>
 void expect_near(const Tensor<S>& got, const Tensor<double>& expected) {
@@ -51,31 +35,6 @@ void expect_near(const Tensor<S>& got, const Tensor<double>& expected) {
     if (g == e || (std::isnan(g) && std::isnan(e))) continue;
     ASSERT_NEAR(g, e, tolerance) << "at " << i << " of " << got.shape();
   }
-}
-
-void expect_error(const std::function<void()>& f, const std::string& part) {
-  try {
-    f();
-    ADD_FAILURE() << "expected an Error with '" << part << "'";
-  } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  }
-}
-
-template <typename S, typename L>
-void expect_same_bits_for_any_threads(L layer, const Tensor<S>& x) {
-  const auto same = [](const Tensor<S>& a, const Tensor<S>& b) {
-    return std::memcmp(a.cdata(), b.cdata(), static_cast<std::size_t>(a.size()) * sizeof(S)) == 0;
-  };
-  const int before = num_threads();
-  set_num_threads(1);
-  const auto [y, dx] = step(layer, x);
-  for (int threads : {2, 3}) {
-    set_num_threads(threads);
-    const auto [y2, dx2] = step(layer, x);
-    EXPECT_TRUE(same(y, y2) && same(dx, dx2)) << threads << " threads";
-  }
-  set_num_threads(before);
 }
 
 template <typename S> class Pooling : public testing::Test {};

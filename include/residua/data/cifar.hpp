@@ -23,23 +23,26 @@ namespace detail {
 
 inline constexpr Index cifar_side = 32, cifar_pixels = cifar_side * cifar_side, cifar_bytes = 3 * cifar_pixels;
 
+/// Throws Error unless `file` has as many bytes as `count` records.
+inline void check_cifar_file(const std::filesystem::path& file, Index count, std::size_t record_bytes) {
+  const std::uintmax_t expected = static_cast<std::uintmax_t>(count) * record_bytes;
+  std::error_code error;
+  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+  if (error) fail(file.string(), "expected a CIFAR file in binary format, got: ", error.message());
+  if (bytes != expected) {
+    fail(file.string(), "expected ", expected, " bytes (", count, " records of ", record_bytes, "), got ", bytes);
+  }
+}
+
 /// Reads `count` records, each some labels and one image, its red, green and blue plane after each other. Label number
 /// k of a record must be below label_counts[k] and goes to labels[k]; the images go to `pixels`, channels last.
 inline void read_cifar_file(const std::filesystem::path& file, Index count, std::span<const Index> label_counts,
                             std::span<std::vector<Index>* const> labels, std::uint8_t* pixels) {
   const std::string place = file.string();
-  const std::size_t record_bytes = label_counts.size() + static_cast<std::size_t>(cifar_bytes);
-  const std::uintmax_t expected = static_cast<std::uintmax_t>(count) * record_bytes;
-  std::error_code error;
-  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (error) fail(place, "expected a CIFAR file in binary format, got ", error.message());
-  if (bytes != expected) {
-    fail(place, "expected ", expected, " bytes (", count, " records of ", record_bytes, "), got ", bytes);
-  }
   std::ifstream in(file, std::ios::binary);
-  std::vector<char> record(record_bytes);
+  std::vector<char> record(label_counts.size() + static_cast<std::size_t>(cifar_bytes));
   for (Index n = 0; n < count; ++n, pixels += cifar_bytes) {
-    if (!in.read(record.data(), static_cast<std::streamsize>(record_bytes))) {
+    if (!in.read(record.data(), static_cast<std::streamsize>(record.size()))) {
       fail(place, "expected ", count, " records, could not read number ", n);
     }
     const auto* bytes_read = reinterpret_cast<const std::uint8_t*>(record.data());
@@ -61,9 +64,12 @@ inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder
                                              std::span<const std::string_view> names, Index records_per_file,
                                              std::span<const Index> label_counts,
                                              std::span<std::vector<Index>* const> labels) {
-  if (!std::filesystem::is_directory(folder)) fail(folder.string(), "expected a folder, found none");
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    fail(folder.string(), "expected a folder, got: ", error ? error.message() : "something else");
+  }
   for (const auto name : names) {
-    if (!std::filesystem::is_regular_file(folder / name)) fail((folder / name).string(), "expected a file, found none");
+    check_cifar_file(folder / name, records_per_file, label_counts.size() + static_cast<std::size_t>(cifar_bytes));
   }
   const Index count = static_cast<Index>(names.size()) * records_per_file;
   Tensor<std::uint8_t> images(Shape{count, cifar_side, cifar_side, 3}, uninitialized);
@@ -78,8 +84,8 @@ inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder
 }  // namespace detail
 
 /// Reads CIFAR-10 (Krizhevsky 2009) from the folder of its binary version: data_batch_1.bin … data_batch_5.bin, 50,000
-/// images, or test_batch.bin, 10,000. Throws Error, naming the file, where the folder or a file is missing, a file is
-/// truncated or oversized, or a label is out of range.
+/// images, or test_batch.bin, 10,000. Throws Error, naming the file, where the folder or a file is missing or may not be
+/// read, a file is truncated or oversized, or a label is out of range.
 inline ImageDataset read_cifar10(const std::filesystem::path& folder, Split split) {
   static constexpr std::string_view train[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                                "data_batch_4.bin", "data_batch_5.bin"};

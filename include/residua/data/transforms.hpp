@@ -17,16 +17,29 @@ namespace residua::inline RESIDUA_ABI {
 template <typename S>
 using Transform = std::function<Tensor<S>(Tensor<S> image, Random& random)>;
 
-/// y[…, c] = (x[…, c] − mean[c]) / std[c]. Throws Error for another number of channels.
+namespace detail {
+
+inline void check_image(const char* transform, const Shape& image) {
+  if (image.rank() != 3) fail(transform, "expected an image [H, W, C], got ", image);
+}
+
+}  // namespace detail
+
+/// y[…, c] = (x[…, c] − mean[c]) / std[c]. Throws Error for another number of channels, and for a std that is not
+/// positive.
 struct Normalize {
   std::vector<double> mean, std;
 
   template <typename S>
   Tensor<S> operator()(Tensor<S> image, Random&) const {
+    detail::check_image("Normalize", image.shape());
     const Index channels = image.features();
     if (static_cast<Index>(mean.size()) != channels || static_cast<Index>(std.size()) != channels) {
       fail("Normalize", "expected a mean and a std for each of ", channels, " channels, got ", mean.size(), " and ",
            std.size());
+    }
+    for (const double deviation : std) {
+      if (!(deviation > 0)) fail("Normalize", "expected a positive std, got ", deviation);
     }
     MatrixMap<S> x = image.matrix();
     for (Index c = 0; c < channels; ++c) {
@@ -37,12 +50,14 @@ struct Normalize {
   }
 };
 
-/// Mirrors left and right with probability p.
+/// Mirrors left and right with probability p. Throws Error for a p outside of [0, 1].
 struct RandomHorizontalFlip {
   double p = 0.5;
 
   template <typename S>
   Tensor<S> operator()(Tensor<S> image, Random& random) const {
+    detail::check_image("RandomHorizontalFlip", image.shape());
+    if (!(p >= 0 && p <= 1)) fail("RandomHorizontalFlip", "expected p from 0 to 1, got ", p);
     if (!random.chance(p)) return image;
     const Index width = image.dim(1), channels = image.dim(2);
     S* x = image.data();
@@ -67,6 +82,7 @@ struct RandomCrop {
 
   template <typename S>
   Tensor<S> operator()(Tensor<S> image, Random& random) const {
+    detail::check_image("RandomCrop", image.shape());
     const Index H = image.dim(0), W = image.dim(1), C = image.dim(2);
     const Index spare_h = H + 2 * padding.height - size.height, spare_w = W + 2 * padding.width - size.width;
     if (std::min({size.height, size.width, spare_h + 1, spare_w + 1}) < 1 || padding.height < 0 || padding.width < 0) {

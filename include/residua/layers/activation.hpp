@@ -16,7 +16,7 @@ class Activation : public Network<Derived, S> {
  public:
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto& self = static_cast<const Derived&>(*this);
-    const bool x_needed = keeps == Keeps::input && tape.recording() && tape.input_gradient();
+    const bool x_needed = self.keeps_input() && tape.recording() && tape.input_gradient();
     const S* const in = x.cdata();
     Tensor<S> y = x_needed ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
     kernels::map(y.size(), y.data(), [&](auto v) { return self.value(v); }, in);
@@ -34,6 +34,9 @@ class Activation : public Network<Derived, S> {
     kernels::map(dx.size(), dx.data(), [&](auto d, auto v) { return d * self.derivative(v); }, in, kept.cdata());
     return dx;
   }
+
+  /// Whether the input is kept, else the output; `Derived` may decide by its options.
+  bool keeps_input() const { return keeps == Keeps::input; }
 
   static void visit(auto&, auto&&) {}
 };

@@ -1,6 +1,8 @@
 // LeakyReLU: what is negative becomes small.
 #pragma once
 
+#include <cmath>
+
 #include <residua/layers/activation.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -9,7 +11,7 @@ struct LeakyReLUOptions {
   double negative_slope = 0.01;
 };
 
-/// y = x where x > 0, negative_slope · x elsewhere; of any shape. Throws Error for a slope below 0.
+/// y = x where x > 0, negative_slope · x elsewhere; of any shape. Throws Error for a slope that is NaN.
 ///
 /// Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models" (2013).
 template <typename S>
@@ -19,14 +21,17 @@ class LeakyReLU : public Activation<LeakyReLU<S>, S, Keeps::output> {
   LeakyReLUOptions options;
 
   explicit LeakyReLU(const LeakyReLUOptions& o = {}) : options(o) {
-    if (!(o.negative_slope >= 0)) fail(name, "expected negative_slope of at least 0, got ", o.negative_slope);
+    if (std::isnan(o.negative_slope)) fail(name, "expected a number as negative_slope, got ", o.negative_slope);
   }
 
   auto value(auto x) const { return x > S(0) ? x : x * static_cast<S>(options.negative_slope); }
-  auto derivative(auto y) const {  // y has the sign of x
-    const decltype(y) zero{};
-    return y > S(0) ? zero + S(1) : zero + static_cast<S>(options.negative_slope);
+  auto derivative(auto kept) const {
+    const decltype(kept) zero{};
+    return kept > S(0) ? zero + S(1) : zero + static_cast<S>(options.negative_slope);
   }
+
+  /// The output has the sign of the input and serves as well, unless the slope is negative.
+  bool keeps_input() const { return options.negative_slope < 0; }
 };
 
 }  // namespace residua::inline RESIDUA_ABI

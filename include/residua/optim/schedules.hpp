@@ -21,13 +21,16 @@ struct CosineAnnealingLROptions {
 ///
 ///     lr = eta_min + (lr₀ − eta_min) (1 + cos(π step / T_max)) / 2,    lr₀ the optimizer's lr at the start
 ///
-/// Throws Error for T_max below 1.
+/// Throws Error for T_max below 1, and for an eta_min that is negative or NaN.
 template <typename Optimizer>
 class CosineAnnealingLR {
  public:
   CosineAnnealingLR(Optimizer& optimizer, CosineAnnealingLROptions options)
       : optimizer_(&optimizer), options_(options), base_lr_(optimizer.options.lr) {
     if (options.T_max < 1) fail("CosineAnnealingLR", "expected T_max of at least 1, got ", options.T_max);
+    if (!(options.eta_min >= 0)) {
+      fail("CosineAnnealingLR", "expected eta_min of at least 0, got ", options.eta_min);
+    }
   }
 
   void step() {
@@ -66,8 +69,8 @@ struct OneCycleLROptions {
 /// The one-cycle policy (Smith and Topin, "Super-convergence: very fast training of neural networks using large
 /// learning rates", 2018), as PyTorch's: lr rises from max_lr / div_factor to max_lr, then falls below where it began.
 ///
-/// Throws Error for total_steps below 1, pct_start outside of [0, 1], a max_lr or divisor that is not positive, and at
-/// a step beyond total_steps.
+/// Throws Error for total_steps below 1, pct_start outside of [0, 1], a max_lr or divisor that is not positive, a
+/// momentum that is negative or NaN, and at a step beyond total_steps.
 template <typename Optimizer>
 class OneCycleLR {
  public:
@@ -82,6 +85,8 @@ class OneCycleLR {
     if (!(o.final_div_factor > 0)) {
       fail("OneCycleLR", "expected a positive final_div_factor, got ", o.final_div_factor);
     }
+    if (!(o.base_momentum >= 0)) fail("OneCycleLR", "expected base_momentum of at least 0, got ", o.base_momentum);
+    if (!(o.max_momentum >= 0)) fail("OneCycleLR", "expected max_momentum of at least 0, got ", o.max_momentum);
     apply();
   }
 

@@ -1,6 +1,7 @@
 // SGD: stochastic gradient descent with momentum.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,7 +32,7 @@ class SGD {
  public:
   SGDOptions options;
 
-  /// Throws Error for no parameters, a negative option, or nesterov without momentum or with dampening.
+  /// Throws Error for no parameters, a negative lr, momentum or weight_decay, an option that is NaN, or nesterov without momentum or with dampening.
   explicit SGD(std::vector<ParameterHandle<S>> parameters, SGDOptions sgd_options = {})
       : options(sgd_options), parameters_(std::move(parameters)), momentum_buffers_(parameters_.size()) {
     if (parameters_.empty()) fail("SGD", "expected at least one parameter, got none");
@@ -101,6 +102,7 @@ class SGD {
     if (!(o.lr >= 0)) fail("SGD", "expected lr of at least 0, got ", o.lr);
     if (!(o.momentum >= 0)) fail("SGD", "expected momentum of at least 0, got ", o.momentum);
     if (!(o.weight_decay >= 0)) fail("SGD", "expected weight_decay of at least 0, got ", o.weight_decay);
+    if (std::isnan(o.dampening)) fail("SGD", "expected a number as dampening, got ", o.dampening);
     if (o.nesterov && (o.momentum <= 0 || o.dampening != 0)) {
       fail("SGD", "expected momentum and no dampening with nesterov, got momentum ", o.momentum, " and dampening ",
            o.dampening);
