@@ -18,20 +18,13 @@
 #include <residua/core/layer.hpp>
 #include <residua/core/threads.hpp>
 
+#include "errors.hpp"
+
 namespace {
 
 using namespace residua;
 
-std::string message(auto&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-// --- shape and error -----------------------------------------------------------------------------------------------------
+// --- shape and error -------------------------------------------------------------------------------------------------
 
 TEST(Shape, KnowsItsSizes) {
   const Shape shape{8, 56, 40, 32};
@@ -73,7 +66,7 @@ TEST(Error, NamesPlaceRuleAndValue) {
   EXPECT_EQ(message([] { fail("place", "expected ", 3, ", got ", Shape{2}); }), "place: expected 3, got [2]");
 }
 
-// --- random --------------------------------------------------------------------------------------------------------------
+// --- random ----------------------------------------------------------------------------------------------------------
 
 /// Philox 4×32-10 as in the paper, for any counter and key.
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> k) {
@@ -204,7 +197,7 @@ TEST(Random, ChanceIsAsLikelyAsAsked) {
   EXPECT_TRUE(random.chance(1));
 }
 
-// --- threads -------------------------------------------------------------------------------------------------------------
+// --- threads ---------------------------------------------------------------------------------------------------------
 
 class Threads : public testing::Test {
  protected:
@@ -330,7 +323,7 @@ TEST_F(Threads, NumberIsChecked) {
   EXPECT_EQ(num_threads(), 2);
 }
 
-// --- the tape ------------------------------------------------------------------------------------------------------------
+// --- the tape --------------------------------------------------------------------------------------------------------
 
 TEST(Tape, GivesBackWhatWasPushed) {
   Random random(1);
@@ -440,7 +433,7 @@ TEST(Tape, ClearForgetsEverything) {
   EXPECT_TRUE(tape.empty());
 }
 
-// --- the identity of parameters ------------------------------------------------------------------------------------------
+// --- the identity of parameters --------------------------------------------------------------------------------------
 
 Parameter<float> parameter(float value) { return Parameter<float>(Tensor<float>(Shape{3}, value)); }
 

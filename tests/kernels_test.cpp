@@ -17,6 +17,8 @@
 #include <residua/kernels/vector_math.hpp>
 #include <residua/kernels/matmul.hpp>
 
+#include "tensors.hpp"
+
 namespace {
 
 using namespace residua;
@@ -49,11 +51,6 @@ template <typename S>
 Tensor<S> unwritten(const Shape& shape) {
   detail::MemoryCache::instance().poison();
   return Tensor<S>(shape, std::numeric_limits<S>::quiet_NaN());
-}
-
-template <typename S>
-bool same_bytes(const Tensor<S>& a, const Tensor<S>& b) {
-  return a.shape() == b.shape() && std::memcmp(a.cdata(), b.cdata(), static_cast<std::size_t>(a.size()) * sizeof(S)) == 0;
 }
 
 // --- the innermost loops, every instruction set --------------------------------------------------------------------------
@@ -416,9 +413,9 @@ TYPED_TEST(Kernels, ConvolutionsGiveTheSameBitsForAnyNumberOfThreads) {
       convolution<S>(x.cdata(), pack_weights(weight.cdata(), s), y[i].data(), s, {});
       convolution_input_gradient(dy.cdata(), weight.cdata(), dx[i].data(), s);
       convolution_weight_gradient(x.cdata(), dy.cdata(), dweight[i].data(), s);
-      EXPECT_TRUE(same_bytes(y[i], y[0])) << threads;
-      EXPECT_TRUE(same_bytes(dx[i], dx[0])) << threads;
-      EXPECT_TRUE(same_bytes(dweight[i], dweight[0])) << threads;
+      EXPECT_TRUE(same_bits(y[i], y[0])) << threads;
+      EXPECT_TRUE(same_bits(dx[i], dx[0])) << threads;
+      EXPECT_TRUE(same_bits(dweight[i], dweight[0])) << threads;
     }
   }
   set_num_threads(before);

@@ -16,6 +16,8 @@
 #include <residua/layers/rms_norm.hpp>
 #include <residua/train/gradient_check.hpp>
 
+#include "errors.hpp"
+
 namespace {
 
 using namespace residua;
@@ -106,16 +108,6 @@ void expect_gradients(L layer, const Tensor<double>& x, Mode mode = Mode::train)
   EXPECT_TRUE(first.first.empty());
   EXPECT_EQ(first.second, gradients);
   EXPECT_TRUE(step(false, false).first.empty());
-}
-
-template <typename F>
-void expect_error(F&& f, const std::string& text) {
-  try {
-    f();
-    ADD_FAILURE() << "expected an Error: " << text;
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
-  }
 }
 
 template <typename S>

@@ -1,8 +1,11 @@
 // A small residual network, and one step of training it: what the tests of the laws are tried on.
 #pragma once
 
-#include <cstring>
+#include <string>
+#include <utility>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include <residua/blocks/residual.hpp>
 #include <residua/blocks/sequential.hpp>
@@ -14,15 +17,11 @@
 #include <residua/loss/cross_entropy.hpp>
 #include <residua/optim/sgd.hpp>
 
+#include "tensors.hpp"
+
 namespace small_net {
 
 using namespace residua;
-
-template <typename S>
-Tensor<S> normal(const Shape& shape, std::uint64_t seed) {
-  Random random(seed);
-  return init::normal<S>(shape, 0, 1, random);
-}
 
 template <typename S>
 Tensor<S> whole_numbers(const Shape& shape, std::uint64_t seed) {
@@ -95,12 +94,6 @@ SGD<S> optimizer_of(Net& net) {
   return SGD<S>(net.parameters(), {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4});
 }
 
-template <typename S>
-bool same_bytes(const Tensor<S>& a, const Tensor<S>& b) {
-  if (a.shape() != b.shape()) return false;
-  return a.empty() || std::memcmp(a.cdata(), b.cdata(), static_cast<std::size_t>(a.size()) * sizeof(S)) == 0;
-}
-
 /// All that can change in a network: the parameters' values and the buffers, by name.
 template <typename S, typename Net>
 std::vector<std::pair<std::string, Tensor<S>>> state(Net& net) {
@@ -115,6 +108,22 @@ std::vector<Tensor<S>> all_gradients(Net& net) {
   std::vector<Tensor<S>> all;
   for (auto& p : parameters<S>(net)) all.push_back(p->grad);
   return all;
+}
+
+template <typename S>
+void expect_same(const std::vector<std::pair<std::string, Tensor<S>>>& a,
+                 const std::vector<std::pair<std::string, Tensor<S>>>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].first, b[i].first);
+    EXPECT_TRUE(same_bits(a[i].second, b[i].second)) << a[i].first;
+  }
+}
+
+template <typename S>
+void expect_same(const std::vector<Tensor<S>>& a, const std::vector<Tensor<S>>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(same_bits(a[i], b[i])) << i;
 }
 
 }  // namespace small_net

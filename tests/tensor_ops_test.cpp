@@ -13,6 +13,8 @@
 
 #include <residua/core/tensor_ops.hpp>
 
+#include "errors.hpp"
+
 namespace {
 
 using namespace residua;
@@ -22,15 +24,6 @@ Tensor<S> counted(const Shape& shape, S start = 0) {
   Tensor<S> x(shape);
   std::iota(x.data(), x.data() + x.size(), start);
   return x;
-}
-
-void expect_error(const std::function<void()>& f, const std::string& part) {
-  try {
-    f();
-    ADD_FAILURE() << "expected an Error with '" << part << "'";
-  } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  }
 }
 
 template <typename S> class TensorOps : public testing::Test {};

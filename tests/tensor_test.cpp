@@ -7,6 +7,8 @@
 
 #include <residua/core/tensor.hpp>
 
+#include "errors.hpp"
+
 namespace {
 
 using namespace residua;
@@ -15,15 +17,6 @@ Tensor<float> counting(const Shape& shape) {
   Tensor<float> t(shape);
   for (Index i = 0; i < t.size(); ++i) t.data()[i] = static_cast<float>(i);
   return t;
-}
-
-std::string message(auto&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Tensor, ConstructorsGiveTheirValues) {
