@@ -8,25 +8,12 @@
 
 #include <residua/residua.hpp>
 
+#include "errors.hpp"
+#include "tensors.hpp"
+
 using namespace residua;
 
 namespace {
-
-template <typename S>
-Tensor<S> normal(const Shape& shape, std::uint64_t seed = 1) {
-  Random random(seed);
-  return init::normal<S>(shape, 0, 1, random);
-}
-
-template <typename F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 std::string names(auto& net) {
   std::string all;
@@ -135,11 +122,11 @@ TEST(Sequential, NamesAndNumbers) {
   EXPECT_EQ(net.name(1), "1");
   net.add("last", Sigmoid<float>());
   EXPECT_EQ(net.get<Sigmoid<float>>("last")(Tensor<float>(Shape{1}))(0), 0.5f);
-  EXPECT_EQ(error_of([&] { net.add("last", ReLU<float>()); }), "Sequential: expected a name that is not taken, got 'last'");
-  EXPECT_EQ(error_of([&] { net.add("a.b", ReLU<float>()); }), "Sequential: expected a name without dots, got 'a.b'");
-  EXPECT_EQ(error_of([&] { net[3]; }), "Sequential: expected a position below 3, got 3");
-  EXPECT_EQ(error_of([&] { net.get<ReLU<float>>("first"); }), "get: there is no layer named 'first'");
-  EXPECT_EQ(error_of([&] { net.get<ReLU<float>>("1"); }), "get: '1' is a Tanh, not a ReLU of this scalar");
+  EXPECT_EQ(message([&] { net.add("last", ReLU<float>()); }), "Sequential: expected a name that is not taken, got 'last'");
+  EXPECT_EQ(message([&] { net.add("a.b", ReLU<float>()); }), "Sequential: expected a name without dots, got 'a.b'");
+  EXPECT_EQ(message([&] { net[3]; }), "Sequential: expected a position below 3, got 3");
+  EXPECT_EQ(message([&] { net.get<ReLU<float>>("first"); }), "get: there is no layer named 'first'");
+  EXPECT_EQ(message([&] { net.get<ReLU<float>>("1"); }), "get: '1' is a Tanh, not a ReLU of this scalar");
   EXPECT_EQ(net.size(), 3);
 }
 
@@ -162,9 +149,9 @@ TEST(Residual, BranchAndShortcutMustAgree) {
   Random rng(1);
   Sequential<float> net;
   net.add("block", Residual<float>(Linear<float>({.in_features = 3, .out_features = 4}, rng)));
-  EXPECT_EQ(error_of([&] { net(Tensor<float>(Shape{2, 3})); }),
+  EXPECT_EQ(message([&] { net(Tensor<float>(Shape{2, 3})); }),
             "block: expected branch and shortcut to give the same shape, got [2, 4] and [2, 3]");
-  EXPECT_EQ(error_of([&] { inference(net)(Tensor<float>(Shape{2, 3})); }),
+  EXPECT_EQ(message([&] { inference(net)(Tensor<float>(Shape{2, 3})); }),
             "block: expected branch and shortcut to give the same shape, got [2, 4] and [2, 3]");
 }
 
@@ -195,21 +182,21 @@ TEST(Blocks, PreActivationSharesItsFirstActivationWithAProjection) {
 
 TEST(Blocks, RefuseOptionsThatDoNotFit) {
   Random rng(1);
-  EXPECT_EQ(error_of([&] { ResidualBlock<float>({.in_channels = 4, .out_channels = 8, .shortcut = Shortcut::identity}, rng); }),
+  EXPECT_EQ(message([&] { ResidualBlock<float>({.in_channels = 4, .out_channels = 8, .shortcut = Shortcut::identity}, rng); }),
             "ResidualBlock: expected in_channels = out_channels and stride 1 for an identity shortcut, got 4, 8 and (1, 1)");
-  EXPECT_EQ(error_of([&] { ResidualBlock<float>({.in_channels = 0, .out_channels = 8}, rng); }),
+  EXPECT_EQ(message([&] { ResidualBlock<float>({.in_channels = 0, .out_channels = 8}, rng); }),
             "ResidualBlock: expected in_channels of at least 1, got 0");
-  EXPECT_EQ(error_of([&] { Bottleneck<float>({.in_channels = 4, .channels = 3, .out_channels = 8, .groups = 2}, rng); }),
+  EXPECT_EQ(message([&] { Bottleneck<float>({.in_channels = 4, .channels = 3, .out_channels = 8, .groups = 2}, rng); }),
             "Conv2d: expected groups that divide in_channels and out_channels, got 2 for 3 and 3");
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(message([&] {
               ResidualBlock<float>({.in_channels = 8, .out_channels = 4, .stride = 2, .shortcut = Shortcut::subsample}, rng);
             }),
             "Subsample: expected out_channels of at least 8, got 4");
-  EXPECT_EQ(error_of([&] { ResidualBlock<float>({.in_channels = 8, .out_channels = 8, .shortcut_name = "bn2"}, rng); }),
+  EXPECT_EQ(message([&] { ResidualBlock<float>({.in_channels = 8, .out_channels = 8, .shortcut_name = "bn2"}, rng); }),
             "ResidualBlock: expected a shortcut_name that no part has, got bn2");
-  EXPECT_EQ(error_of([] { Norm<float>::named("bach"); }),
+  EXPECT_EQ(message([] { Norm<float>::named("bach"); }),
             "Norm: expected one of none, batch, layer, group, instance, rms, got 'bach'");
-  EXPECT_EQ(error_of([&] { Repeat<float>(ReLU<float>(), -1); }), "Repeat: expected a number of times of at least 0, got -1");
+  EXPECT_EQ(message([&] { Repeat<float>(ReLU<float>(), -1); }), "Repeat: expected a number of times of at least 0, got -1");
 }
 
 TEST(Blocks, TheNormIsAnyFunctionFromChannelsToALayer) {
@@ -279,7 +266,7 @@ TEST(Residual, TheGradientsOfBranchAndShortcutMustAgree) {
   Residual<float> net{Layer<float>(Wrong())};
   Tape<float> tape(rng);
   const auto y = net.forward(Tensor<float>(Shape{2, 3}), tape);
-  EXPECT_EQ(error_of([&] { net.backward(y, tape); }),
+  EXPECT_EQ(message([&] { net.backward(y, tape); }),
             "Residual: expected branch and shortcut to give input gradients of the same shape, got [7] and [2, 3]");
 }
 
@@ -290,8 +277,8 @@ TEST(Blocks, NestAndMove) {
   Sequential<float> one(ResidualBlock<float>({.in_channels = 2, .out_channels = 2}, rng));
   EXPECT_EQ(one.name(0), "0");
   Layer<float> layer = ReLU<float>(), other = std::move(layer);
-  EXPECT_EQ(error_of([&] { Layer<float> copy(layer); }), "Layer: expected a layer, got one that was moved from");
-  EXPECT_EQ(error_of([&] { other = layer; }), "Layer: expected a layer, got one that was moved from");
+  EXPECT_EQ(message([&] { Layer<float> copy(layer); }), "Layer: expected a layer, got one that was moved from");
+  EXPECT_EQ(message([&] { other = layer; }), "Layer: expected a layer, got one that was moved from");
   EXPECT_EQ(inference(ReLU<float>())(Tensor<float>(Shape{1}, -1.f))(0), 0.f);
 }
 
@@ -333,7 +320,7 @@ TEST(Inference, FoldsAndFusesWhatItCan) {
   const auto x = normal<float>(Shape{4, 32, 32, 3});
   const auto logits = net(x);
   EXPECT_LT(largest_difference(fused(x), logits), 1e-5f * logits.carray().abs().maxCoeff());
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(message([&] {
               Tape<float> tape(rng);
               fused.forward(x, tape);
               fused.backward(logits, tape);
@@ -345,10 +332,10 @@ TEST(Inference, RefusesWhatTheNetworkRefuses) {
   Random rng(1);
   Sequential<float> net(Conv2d<float>({.in_channels = 2, .out_channels = 3, .kernel_size = 1}, rng),
                         BatchNorm<float>({.num_features = 5}));
-  EXPECT_EQ(error_of([&] { inference(net)(Tensor<float>(Shape{1, 2, 2, 2})); }),
+  EXPECT_EQ(message([&] { inference(net)(Tensor<float>(Shape{1, 2, 2, 2})); }),
             "1: expected 5 input features, got 3 (input is [1, 2, 2, 3])");
   net.get<Conv2d<float>>("0").weight.value = Tensor<float>(Shape{2, 2});
-  EXPECT_EQ(error_of([&] { net(Tensor<float>(Shape{1, 2, 2, 2})); }),
+  EXPECT_EQ(message([&] { net(Tensor<float>(Shape{1, 2, 2, 2})); }),
             "0: expected weight of shape [3, 1, 1, 2], found one of [2, 2]");
 }
 
@@ -440,14 +427,14 @@ TEST(Convert, KnowsEveryLayer) {
 
 TEST(Convert, RefusesALayerThatDoesNotKeepItsParameters) {
   Sequential<float> net(Forgetful<float>(3));
-  EXPECT_EQ((error_of([&] { convert<double, Forgetful>(net); })),
+  EXPECT_EQ((message([&] { convert<double, Forgetful>(net); })),
             "convert: expected a converted layer to have the parameters and buffers of the original, got 0 and 0 for 1 and 0, "
             "or others");
 }
 
 TEST(Convert, WantsToBeToldOfOtherLayers) {
   Sequential<float> net(Wave<float>(3));
-  EXPECT_EQ(error_of([&] { convert<double>(net); }),
+  EXPECT_EQ(message([&] { convert<double>(net); }),
             "convert: expected layers of the library or those named as convert<scalar, YourLayer>(net), got a Wave");
 }
 

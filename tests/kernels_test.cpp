@@ -3,7 +3,6 @@
 // Sums of whole numbers are exact in any order, so with such inputs the results must be equal to the last bit. With
 // other inputs they must be as near as the rounding of one sum allows.
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>

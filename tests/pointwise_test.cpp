@@ -1,7 +1,5 @@
 // Activations, softmax, dropout and flatten: formulas in double, difference quotients, edges, memory, threads.
 #include <cmath>
-#include <cstring>
-#include <functional>
 #include <limits>
 #include <numbers>
 #include <string>

@@ -1,7 +1,6 @@
 // Pooling: against loops over single elements in double, at odd sizes, ties, NaN and for any number of threads.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <optional>
