@@ -178,7 +178,9 @@ TEST(Normalize, SubtractsTheMeanAndDivides) {
   EXPECT_EQ((Normalize{.mean = {1, 2}, .std = {2, 0.5}}(x, rng)), expected);
   EXPECT_EQ(message([&] { Normalize{.mean = {1}, .std = {1}}(x, rng); }),
             "Normalize: expected a mean and a std for each of 2 channels, got 1 and 1");
-  const auto fails = [&](double std) { return message([&] { Normalize{.mean = {1, 2}, .std = {1, std}}(x, rng); }); };
+  const auto fails = [&](double std) {
+    return message([&] { Normalize{.mean = {1, 2}, .std = {1, std}}(x, rng); });
+  };
   EXPECT_EQ(fails(0), "Normalize: expected a positive std, got 0");
   EXPECT_EQ(fails(-1), "Normalize: expected a positive std, got -1");
   EXPECT_EQ(fails(nan), "Normalize: expected a positive std, got nan");
@@ -193,7 +195,9 @@ TEST(RandomHorizontalFlip, MirrorsColumns) {
 
 TEST(RandomHorizontalFlip, TellsWhatIsWrong) {
   Random rng(1);
-  const auto fails = [&](double p) { return message([&] { RandomHorizontalFlip{.p = p}(numbered_image(2, 3), rng); }); };
+  const auto fails = [&](double p) {
+    return message([&] { RandomHorizontalFlip{.p = p}(numbered_image(2, 3), rng); });
+  };
   EXPECT_EQ(fails(-0.5), "RandomHorizontalFlip: expected p from 0 to 1, got -0.5");
   EXPECT_EQ(fails(1.5), "RandomHorizontalFlip: expected p from 0 to 1, got 1.5");
   EXPECT_EQ(fails(nan), "RandomHorizontalFlip: expected p from 0 to 1, got nan");

@@ -84,8 +84,8 @@ inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder
 }  // namespace detail
 
 /// Reads CIFAR-10 (Krizhevsky 2009) from the folder of its binary version: data_batch_1.bin … data_batch_5.bin, 50,000
-/// images, or test_batch.bin, 10,000. Throws Error, naming the file, where the folder or a file is missing or may not be
-/// read, a file is truncated or oversized, or a label is out of range.
+/// images, or test_batch.bin, 10,000. Throws Error, naming the file, where the folder or a file is missing or may not
+/// be read, a file is truncated or oversized, or a label is out of range.
 inline ImageDataset read_cifar10(const std::filesystem::path& folder, Split split) {
   static constexpr std::string_view train[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                                "data_batch_4.bin", "data_batch_5.bin"};

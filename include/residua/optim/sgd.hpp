@@ -32,7 +32,8 @@ class SGD {
  public:
   SGDOptions options;
 
-  /// Throws Error for no parameters, a negative lr, momentum or weight_decay, an option that is NaN, or nesterov without momentum or with dampening.
+  /// Throws Error for no parameters, a negative lr, momentum or weight_decay, an option that is NaN, or nesterov without
+  /// momentum or with dampening.
   explicit SGD(std::vector<ParameterHandle<S>> parameters, SGDOptions sgd_options = {})
       : options(sgd_options), parameters_(std::move(parameters)), momentum_buffers_(parameters_.size()) {
     if (parameters_.empty()) fail("SGD", "expected at least one parameter, got none");
