@@ -11,6 +11,7 @@
 #include <mutex>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include <residua/core/version.hpp>
 
@@ -32,16 +33,28 @@ inline constexpr std::size_t alignment = 64;
 /// The header in front of every block; the elements begin one alignment further on.
 struct Block {
   std::atomic<std::size_t> owners{1};
-  std::size_t bin = 0;
+  std::uint32_t bin = 0, home = 0;  // its size, and the list it returns to
   Block* next = nullptr;
 
   void* data() { return reinterpret_cast<std::byte*>(this) + alignment; }
 };
 static_assert(sizeof(Block) <= alignment);
 
+/// Which of how many threads of a parallel_for this one is; number 0 of 0 outside.
+struct ParallelPlace {
+  std::uint32_t number = 0, of = 0;
+};
+inline ParallelPlace& parallel_place() {
+  thread_local ParallelPlace place;
+  return place;
+}
+
 /// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request.
 /// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): the largest free
 /// ones go back to the system first. One cache serves all threads, and a thread that ends leaves nothing behind.
+///
+/// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
+/// there, and whichever first needs a size gets it for all: later calls find what they need, whatever thread they run on.
 class MemoryCache {
  public:
   static MemoryCache& instance() {
@@ -51,30 +64,23 @@ class MemoryCache {
 
   Block* acquire(std::size_t bytes) {
     const std::size_t bin = bin_of(bytes);
-    const std::size_t size = size_of(bin);
+    const ParallelPlace place = parallel_place();
+    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number;
     {
       std::lock_guard lock(mutex_);
-      if (Block* block = free_[bin]) {
-        free_[bin] = block->next;
-        statistics_.cached -= size;
-        count_live(size);
+      if (free_.size() < place.of + 1) free_.resize(place.of + 1);
+      if (Block* block = free_[home][bin]) {
+        free_[home][bin] = block->next;
+        statistics_.cached -= size_of(bin);
+        count_live(size_of(bin));
         block->owners.store(1, std::memory_order_relaxed);
         return block;
       }
     }
-    // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
-    const std::size_t whole = size + 2 * alignment;
-    void* raw = ::operator new(whole, std::align_val_t{alignment}, std::nothrow);
-    if (raw == nullptr) {  // the free blocks may be what is missing
-      clear();
-      raw = ::operator new(whole, std::align_val_t{alignment});
+    for (std::uint32_t other = 1; other <= place.of; ++other) {
+      if (other != home) release(create(bin, other));
     }
-    Block* block = new (raw) Block;
-    block->bin = bin;
-    std::lock_guard lock(mutex_);
-    ++statistics_.system_requests;
-    count_live(size);
-    return block;
+    return create(bin, home);
   }
 
   void release(Block* block) {
@@ -82,7 +88,7 @@ class MemoryCache {
     const std::size_t size = size_of(block->bin);
     statistics_.live -= size;
     statistics_.cached += size;
-    block->next = std::exchange(free_[block->bin], block);
+    block->next = std::exchange(free_[block->home][block->bin], block);
     trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
   }
 
@@ -96,9 +102,11 @@ class MemoryCache {
   /// Fills all free memory with bytes that make a NaN: whoever reads what it did not write will show it.
   void poison() {
     std::lock_guard lock(mutex_);
-    for (std::size_t bin = 0; bin < free_.size(); ++bin) {
-      for (Block* block = free_[bin]; block != nullptr; block = block->next) {
-        std::memset(block->data(), 0xFF, size_of(bin));
+    for (const auto& list : free_) {
+      for (std::size_t bin = 0; bin < bins; ++bin) {
+        for (Block* block = list[bin]; block != nullptr; block = block->next) {
+          std::memset(block->data(), 0xFF, size_of(bin));
+        }
       }
     }
   }
@@ -115,6 +123,25 @@ class MemoryCache {
 
  private:
   static constexpr std::size_t smallest = 6;  // 2^6 bytes
+  static constexpr std::size_t bins = 256;
+
+  Block* create(std::size_t bin, std::uint32_t home) {
+    const std::size_t size = size_of(bin);
+    // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
+    const std::size_t whole = size + 2 * alignment;
+    void* raw = ::operator new(whole, std::align_val_t{alignment}, std::nothrow);
+    if (raw == nullptr) {  // the free blocks may be what is missing
+      clear();
+      raw = ::operator new(whole, std::align_val_t{alignment});
+    }
+    Block* block = new (raw) Block;
+    block->bin = static_cast<std::uint32_t>(bin);
+    block->home = home;
+    std::lock_guard lock(mutex_);
+    ++statistics_.system_requests;
+    count_live(size);
+    return block;
+  }
 
   static std::size_t bin_of(std::size_t bytes) {
     const std::size_t wanted = std::max<std::size_t>(bytes, std::size_t{1} << smallest) - 1;
@@ -133,19 +160,21 @@ class MemoryCache {
 
   void trim(std::size_t limit) {
     if (statistics_.live + statistics_.cached <= limit) return;
-    for (std::size_t bin = free_.size(); bin-- > 0;) {
-      while (free_[bin] != nullptr && statistics_.live + statistics_.cached > limit) {
-        Block* block = free_[bin];
-        free_[bin] = block->next;
-        statistics_.cached -= size_of(bin);
-        block->~Block();
-        ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
+    for (std::size_t bin = bins; bin-- > 0;) {
+      for (auto& list : free_) {
+        while (list[bin] != nullptr && statistics_.live + statistics_.cached > limit) {
+          Block* block = list[bin];
+          list[bin] = block->next;
+          statistics_.cached -= size_of(bin);
+          block->~Block();
+          ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
+        }
       }
     }
   }
 
   std::mutex mutex_;
-  std::array<Block*, 256> free_{};
+  std::vector<std::array<Block*, bins>> free_{1};  // outside of parallel_for, then for each thread inside
   MemoryStatistics statistics_;
 };
 

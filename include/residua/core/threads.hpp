@@ -23,6 +23,7 @@
 
 #include <residua/core/eigen.hpp>
 #include <residua/core/error.hpp>
+#include <residua/core/memory.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -74,7 +75,7 @@ class ThreadPool {
       open_ = true;
     }
     wake_.notify_all();
-    take_blocks(body, blocks);
+    take_blocks(body, blocks, {0, static_cast<std::uint32_t>(threads())});
     {
       std::unique_lock lock(mutex_);
       open_ = false;
@@ -104,17 +105,15 @@ class ThreadPool {
 #endif
   }
 
-  static bool& inside() {
-    thread_local bool inside = false;
-    return inside;
-  }
+  static bool inside() { return parallel_place().of > 0; }
 
   void start() {
     stopping_ = false;
     started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     try {
-      for (int i = 1; i < threads(); ++i) workers_.emplace_back([this, job] { work(job); });
+      const auto all = static_cast<std::uint32_t>(threads());
+      for (std::uint32_t i = 1; i < all; ++i) workers_.emplace_back([this, job, i, all] { work(job, {i, all}); });
     } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
     }
   }
@@ -136,8 +135,7 @@ class ThreadPool {
     workers_.clear();
   }
 
-  void work(std::uint64_t seen) {
-    inside() = true;
+  void work(std::uint64_t seen, ParallelPlace place) {
     while (true) {
       // The next job of a network comes within microseconds: look for it a while before going to sleep.
       for (int spin = 0; spin < 4000 && job_.load(std::memory_order_acquire) == seen; ++spin) pause();
@@ -150,14 +148,14 @@ class ThreadPool {
       const BlockBody body = body_;
       const Index blocks = blocks_;
       lock.unlock();
-      take_blocks(body, blocks);
+      take_blocks(body, blocks, place);
       lock.lock();
       if (--working_ == 0) idle_.notify_one();
     }
   }
 
-  void take_blocks(BlockBody body, Index blocks) {
-    const bool outer = std::exchange(inside(), true);
+  void take_blocks(BlockBody body, Index blocks, ParallelPlace place) {
+    parallel_place() = place;
     try {
       for (Index block; (block = next_.fetch_add(1, std::memory_order_relaxed)) < blocks;) body.call(body.body, block);
     } catch (...) {
@@ -165,7 +163,7 @@ class ThreadPool {
       std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
-    inside() = outer;
+    parallel_place() = {};
   }
 
   static void pause() {
