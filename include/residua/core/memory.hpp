@@ -99,6 +99,16 @@ class MemoryCache {
     trim(statistics_.live);
   }
 
+  /// Gives the free scratch of parallel_for back: all its threads, however many, start with the same.
+  void clear_scratch() {
+    std::lock_guard lock(mutex_);
+    for (std::size_t home = 1; home < free_.size(); ++home) {
+      for (std::size_t bin = 0; bin < bins; ++bin) {
+        while (free_[home][bin] != nullptr) destroy_first(free_[home], bin);
+      }
+    }
+  }
+
   /// Fills all free memory with bytes that make a NaN: whoever reads what it did not write will show it.
   void poison() {
     std::lock_guard lock(mutex_);
@@ -162,15 +172,17 @@ class MemoryCache {
     if (statistics_.live + statistics_.cached <= limit) return;
     for (std::size_t bin = bins; bin-- > 0;) {
       for (auto& list : free_) {
-        while (list[bin] != nullptr && statistics_.live + statistics_.cached > limit) {
-          Block* block = list[bin];
-          list[bin] = block->next;
-          statistics_.cached -= size_of(bin);
-          block->~Block();
-          ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
-        }
+        while (list[bin] != nullptr && statistics_.live + statistics_.cached > limit) destroy_first(list, bin);
       }
     }
+  }
+
+  void destroy_first(std::array<Block*, bins>& list, std::size_t bin) {
+    Block* block = list[bin];
+    list[bin] = block->next;
+    statistics_.cached -= size_of(bin);
+    block->~Block();
+    ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
   }
 
   std::mutex mutex_;

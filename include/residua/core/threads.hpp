@@ -56,6 +56,7 @@ class ThreadPool {
     std::lock_guard busy(busy_);
     stop();
     threads_.store(threads, std::memory_order_relaxed);
+    MemoryCache::instance().clear_scratch();
   }
 
   void run(Index blocks, BlockBody body) {
