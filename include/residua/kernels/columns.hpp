@@ -1,4 +1,4 @@
-// Sums and moments of the columns of a matrix, rows × C: over the batch, for each channel.
+// What is done to the columns of a matrix, rows × C: for each channel, over the batch.
 //
 // Rows are cut into blocks by the shape alone; a block's partial results are combined in the order of the blocks.
 #pragma once
@@ -7,6 +7,7 @@
 
 #include <residua/core/tensor.hpp>
 #include <residua/core/threads.hpp>
+#include <residua/kernels/vector_math.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -30,13 +31,28 @@ struct WideRows {
   Index rows_in(Index block) const { return std::min(grain, rows - block * grain); }
 };
 
-/// `v` (C) repeated `fold` times, for arithmetic with wide rows.
+/// `v` (C) repeated `fold` times, for arithmetic with wide rows; zeros where v is null.
 template <typename S>
 Tensor<S> repeated(const S* v, const WideRows& wide) {
+  if (v == nullptr) return Tensor<S>(Shape{wide.width});
   Tensor<S> result(Shape{wide.width}, uninitialized);
   S* to = result.data();
   for (Index i = 0; i < wide.fold; ++i) to = std::copy_n(v, wide.columns, to);
   return result;
+}
+
+/// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
+/// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix.
+template <typename S, typename F, typename... X>
+void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
+  struct Wide {
+    Index at;
+    const S* operator()(const S* matrix) const { return matrix + at; }
+    const S* operator()(const Tensor<S>& repeated) const { return repeated.cdata(); }
+  };
+  parallel_for(wide.blocks(), [&](Index block) {
+    wide.for_each(block, [&](Index at, Index n) { map_range(n, y + at, f, Wide{at}(x)...); });
+  });
 }
 
 /// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].

@@ -1,4 +1,4 @@
-// Normalisation of rows (LayerNorm, RMSNorm) and of groups of channels (GroupNorm, InstanceNorm).
+// Normalisation of rows (LayerNorm, RMSNorm) and of groups of channels (GroupNorm, InstanceNorm, BatchNorm).
 #pragma once
 
 #include <algorithm>
@@ -175,7 +175,8 @@ void row_norm_gradient(const RowNorm<S>& norm, Index samples, Index stride, cons
 // --- groups of channels ----------------------------------------------------------------------------------------------
 
 /// How the channels of samples, pixels × channels each, are normalised:  y = (x − mean) · rstd · weight + bias,
-/// rstd = 1 / √(variance + eps), mean and variance of each group of channels of a sample.
+/// rstd = 1 / √(variance + eps), mean and variance of each group of channels of a sample. To BatchNorm the whole batch is
+/// one sample, and each channel a group.
 template <typename S>
 struct GroupNorm {
   Index samples, pixels, channels, groups;
@@ -216,20 +217,14 @@ template <typename S>
 void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments) {
   const Index C = norm.channels, size = norm.sample_size();
   const WideRows wide(norm.pixels, C);
-  const Tensor<S> shift = norm.bias ? repeated(norm.bias, wide) : Tensor<S>(Shape{wide.width});
+  const Tensor<S> shift = repeated(norm.bias, wide);
   parallel_for(norm.samples, [&](Index sample) {
     const S* const in = x + sample * size;
-    S* const out = y + sample * size;
     S* const mean = moments + sample * 2 * C;
     if (norm.of_input) group_moments(norm, in, mean);
-    const Tensor<S> center = repeated<S>(mean, wide);
-    const Tensor<S> scale = repeated(channel_scale<S>(norm, mean + C, true).cdata(), wide);
-    parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each(block, [&](Index at, Index n) {
-        ArrayMap<S>(out + at, n) =
-            (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * scale.carray().head(n) + shift.carray().head(n);
-      });
-    });
+    const Tensor<S> scale = channel_scale<S>(norm, mean + C, true);
+    map_columns(wide, y + sample * size, [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; }, in,
+                repeated<S>(mean, wide), repeated(scale.cdata(), wide), shift);
   });
 }
 
@@ -247,7 +242,8 @@ void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments,
     const S* const d = dy + sample * size;
     const S* const mean = moments + sample * 2 * C;
     const Tensor<S> rstd = channel_scale(norm, mean + C, false), scale = channel_scale(norm, mean + C, true);
-    const Tensor<S> sums = column_gradients(d, in, mean, norm.pixels, C);  // Σ dy, Σ dy · (x − mean)
+    Tensor<S> sums(Shape{2, C});  // Σ dy, Σ dy · (x − mean)
+    if (dweight || dbias || norm.of_input) sums = column_gradients(d, in, mean, norm.pixels, C);
     const auto sum = sums.carray().head(C), product = sums.carray().tail(C);
     ArrayMap<S>(part + sample * 2 * C, C) = product * rstd.carray();
     ArrayMap<S>(part + sample * 2 * C + C, C) = sum;
@@ -262,15 +258,9 @@ void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments,
       shift.array().segment(at, width) = (of_group(scale.carray()) * of_group(sum)).sum() * share;
       slope.array().segment(at, width) = (of_group(scale.carray()) * of_group(product)).sum() * square * share;
     }
-    const Tensor<S> scales = repeated(scale.cdata(), wide), center = repeated(mean, wide);
-    const Tensor<S> shifts = repeated(shift.cdata(), wide), slopes = repeated(slope.cdata(), wide);
-    S* const out = dx + sample * size;
-    parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each(block, [&](Index at, Index n) {
-        ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scales.carray().head(n) - shifts.carray().head(n) -
-                                   (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * slopes.carray().head(n);
-      });
-    });
+    const auto dx_of = [](auto g, auto v, auto m, auto a, auto b, auto c) { return g * a - b - (v - m) * c; };
+    map_columns(wide, dx + sample * size, dx_of, d, in, repeated(mean, wide), repeated(scale.cdata(), wide),
+                repeated(shift.cdata(), wide), repeated(slope.cdata(), wide));
   });
   if (!dweight && !dbias) return;
   const Tensor<S> total = column_sums(parts.cdata(), norm.samples, 2 * C);

@@ -1,13 +1,13 @@
 // BatchNorm: each channel normalised over the batch.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <optional>
 #include <type_traits>
 
 #include <residua/core/layer.hpp>
-#include <residua/core/options.hpp>
-#include <residua/kernels/columns.hpp>
+#include <residua/kernels/normalization.hpp>
+#include <residua/layers/norm_checks.hpp>
 #include <residua/layers/running_statistics.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -38,7 +38,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
 
   explicit BatchNorm(const BatchNormOptions& o) : options(o) {
     detail::require_at_least("BatchNorm", "num_features", 1, o.num_features);
-    if (!(o.eps >= 0)) fail("BatchNorm", "expected eps of at least 0, got ", o.eps);
+    detail::require_eps("BatchNorm", o.eps);
     if (o.momentum && !(*o.momentum >= 0 && *o.momentum <= 1)) {
       fail("BatchNorm", "expected momentum between 0 and 1, got ", *o.momentum);
     }
@@ -56,10 +56,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const Index C = options.num_features;
-    if (x.rank() < 2 || x.dim(-1) != C) {
-      tape.fail("BatchNorm", "expected ", C, " input features, got ", x.features(), " (input is ", x.shape(), ")");
-    }
-    if (x.empty()) tape.fail("BatchNorm", "expected a batch that is not empty, got ", x.shape());
+    detail::check_features("BatchNorm", C, 2, x.shape(), tape);
     if (options.affine) {
       detail::check_value("BatchNorm", "weight", weight.value, Shape{C}, tape);
       detail::check_value("BatchNorm", "bias", bias.value, Shape{C}, tape);
@@ -69,47 +66,27 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       detail::check_value("BatchNorm", "running_var", running_var.value, Shape{C}, tape);
     }
 
-    const bool of_batch = batch_statistics(tape);
+    const bool of_batch = !options.track_running_stats || (tape.training() && !options.frozen);
     if (of_batch && tape.training() && x.rows() == 1) {
       tape.fail("BatchNorm", "expected more than 1 value per channel when training, got input ", x.shape());
     }
-    Tensor<S> mean = running_mean.value, rstd;  // (C)
-    std::optional<detail::Fold<S>> fold;
-    if (of_batch) {
-      const Tensor<S> moments = kernels::column_moments(x.cdata(), x.rows(), C);  // means, then Σ(x − mean)²
-      const S* const squares = moments.cdata() + C;
-      const S rows = static_cast<S>(x.rows());
-      mean = per_channel([&](Index c) { return moments.cdata()[c]; });
-      rstd = per_channel([&](Index c) { return S(1) / std::sqrt(squares[c] / rows + eps()); });
-      if (tape.training() && options.track_running_stats) {
-        fold = detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(),
-                               options.momentum, mean,
-                               per_channel([&](Index c) { return squares[c] / (rows - S(1)); })};
-      }
-    } else {
-      rstd = per_channel([&](Index c) { return S(1) / std::sqrt(running_var.value.cdata()[c] + eps()); });
-    }
 
-    // y = (x − mean) · scale + bias,   scale = rstd · weight
+    Tensor<S> moments(Shape{2, C}, uninitialized);  // mean and biased variance
+    if (!of_batch) {
+      S* const variance = std::copy_n(running_mean.value.cdata(), C, moments.data());
+      std::copy_n(running_var.value.cdata(), C, variance);
+    }
     const S* const in = x.cdata();
     Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
-    S* const out = y.data();
-    const kernels::WideRows wide(y.rows(), C);
-    const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
-    const Tensor<S> scale = kernels::repeated(scaled(rstd).cdata(), wide);
-    const Tensor<S> shift = options.affine ? kernels::repeated(bias.value.cdata(), wide) : Tensor<S>(Shape{wide.width});
-    parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each(block, [&](Index at, Index n) {
-        ArrayMap<S>(out + at, n) =
-            (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * scale.carray().head(n) + shift.carray().head(n);
-      });
-    });
+    kernels::group_norm(channels_of(y.shape(), of_batch), in, y.data(), moments.data());
 
+    std::optional<detail::Fold<S>> fold;
+    if (of_batch && tape.training() && options.track_running_stats) fold = fold_of(moments, y.rows());
     if (fold && tape.updates_in_forward()) {
       tape.on_success(std::move(*fold));
       fold.reset();
     }
-    tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(mean), std::move(rstd), of_batch);
+    tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments), of_batch);
     tape.keep(std::move(fold));
     return y;
   }
@@ -117,44 +94,17 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");  // updates wait for the end of it
     auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
-    const auto [x, mean, rstd, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, Tensor<S>, bool>();
+    const auto [x, moments, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);
     if (fold) tape.on_success(std::move(*fold));
     if (!tape.output_gradient()) return {};
-
-    const Index C = options.num_features;
-    const bool learns = weight.trainable() || bias.trainable();
-    Tensor<S> sums(Shape{2, C});  // Σ dy, Σ dy · (x − mean)
-    if (learns || of_batch) sums = kernels::column_gradients(dy.cdata(), x.cdata(), mean.cdata(), x.rows(), C);
-    const S* const sum = sums.cdata();
-    const S* const product = sum + C;
-    const S* const r = rstd.cdata();
-    if (learns) {
-      weight.add_gradient(per_channel([&](Index c) { return product[c] * r[c]; }));
-      bias.add_gradient(per_channel([&](Index c) { return sum[c]; }));
-    }
-    if (!tape.input_gradient()) return {};
-
-    // dx = scale · (dy − Σdy / N − (x − mean) · rstd² · Σ(dy · (x − mean)) / N),  without the sums where the batch's
-    // statistics are not used
-    const kernels::WideRows wide(x.rows(), C);
-    const Tensor<S> scales = scaled(rstd);
-    const Tensor<S> scale = kernels::repeated(scales.cdata(), wide);
-    const S* const in = x.cdata();
+    Tensor<S> dweight = detail::gradient_memory(weight), dbias = detail::gradient_memory(bias);
     const S* const d = dy.cdata();
-    Tensor<S> dx = detail::take_over(dy);
-    S* const out = dx.data();
-    const S share = of_batch ? S(1) / static_cast<S>(x.rows()) : S(0);
-    const Tensor<S> center = kernels::repeated(mean.cdata(), wide);
-    const auto shifts = per_channel([&](Index c) { return scales.cdata()[c] * sum[c] * share; });
-    const auto slopes = per_channel([&](Index c) { return scales.cdata()[c] * r[c] * r[c] * product[c] * share; });
-    const Tensor<S> shift = kernels::repeated(shifts.cdata(), wide), slope = kernels::repeated(slopes.cdata(), wide);
-    parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each(block, [&](Index at, Index n) {
-        ArrayMap<S>(out + at, n) = ConstArrayMap<S>(d + at, n) * scale.carray().head(n) - shift.carray().head(n) -
-                                   (ConstArrayMap<S>(in + at, n) - center.carray().head(n)) * slope.carray().head(n);
-      });
-    });
+    Tensor<S> dx = tape.input_gradient() ? detail::take_over(dy) : Tensor<S>();
+    kernels::group_norm_gradient(channels_of(x.shape(), of_batch), x.cdata(), moments.cdata(), d, dx.data(),
+                                 dweight.data(), dbias.data());
+    weight.add_gradient(std::move(dweight));
+    bias.add_gradient(std::move(dbias));
     return dx;
   }
 
@@ -170,24 +120,20 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 
  private:
-  bool batch_statistics(const Tape<S>& tape) const {
-    return !options.track_running_stats || (tape.training() && !options.frozen);
+  kernels::GroupNorm<S> channels_of(const Shape& x, bool of_batch) const {
+    return {.samples = 1, .pixels = x.rows(), .channels = x[-1], .groups = x[-1], .eps = options.eps,
+            .of_input = of_batch, .weight = weight.value.cdata(), .bias = bias.value.cdata()};
   }
 
-  S eps() const { return static_cast<S>(options.eps); }
-
-  template <typename F>
-  Tensor<S> per_channel(F&& f) const {
-    Tensor<S> result(Shape{options.num_features}, uninitialized);
-    S* const to = result.data();
-    for (Index c = 0; c < options.num_features; ++c) to[c] = f(c);
-    return result;
-  }
-
-  /// rstd · weight
-  Tensor<S> scaled(const Tensor<S>& rstd) const {
-    if (!options.affine) return rstd;
-    return per_channel([&](Index c) { return rstd.cdata()[c] * weight.value.cdata()[c]; });
+  /// The mean and the unbiased variance of a batch of `rows`, on their way into the running ones.
+  detail::Fold<S> fold_of(const Tensor<S>& moments, Index rows) const {
+    const Index C = options.num_features;
+    const S n = static_cast<S>(rows);
+    Tensor<S> mean(Shape{C}, uninitialized), var(Shape{C}, uninitialized);
+    mean.array() = moments.carray().head(C);
+    var.array() = moments.carray().tail(C) * (n / (n - 1));
+    return {running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum,
+            std::move(mean), std::move(var)};
   }
 };
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include <residua/core/layer.hpp>
-#include <residua/kernels/vector_math.hpp>
+#include <residua/kernels/columns.hpp>
 #include <residua/layers/batch_norm.hpp>
 #include <residua/layers/conv2d.hpp>
 #include <residua/layers/identity.hpp>
@@ -49,22 +49,15 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
   }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
-    if (x.rank() < 1 || x.dim(-1) != scale.size()) {
-      tape.fail("BatchNorm", "expected ", scale.size(), " input features, got ", x.features(), " (input is ", x.shape(), ")");
-    }
+    const Index C = scale.size();
+    detail::check_features("BatchNorm", C, 2, x.shape(), tape);
     const S* const in = x.cdata();
     Tensor<S> y = detail::take_over(x);
-    S* const out = y.data();
-    const kernels::WideRows wide(y.rows(), scale.size());
-    const Tensor<S> a = kernels::repeated(scale.cdata(), wide), b = kernels::repeated(shift.cdata(), wide);
-    parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each(block, [&](Index at, Index n) {
-        kernels::map_range(n, out + at, [this](auto v, auto factor, auto term) {
-          const auto value = v * factor + term;
-          return relu ? (value < S(0) ? decltype(v){} : value) : value;
-        }, in + at, a.cdata(), b.cdata());
-      });
-    });
+    const kernels::WideRows wide(y.rows(), C);
+    kernels::map_columns(wide, y.data(), [this](auto v, auto a, auto b) {
+      const auto value = v * a + b;
+      return relu ? (value < S(0) ? decltype(v){} : value) : value;
+    }, in, kernels::repeated(scale.cdata(), wide), kernels::repeated(shift.cdata(), wide));
     return y;
   }
 };

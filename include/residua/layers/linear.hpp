@@ -19,8 +19,9 @@ namespace detail {
 
 template <typename S>
 void check_linear(const LinearOptions& o, const Shape& x, const Tape<S>& tape) {
-  if (x.rank() < 1 || x[-1] != o.in_features) {
-    tape.fail("Linear", "expected ", o.in_features, " input features, got ", x.features(), " (input is ", x, ")");
+  if (x.rank() < 1) tape.fail("Linear", "expected an input of at least one axis, got ", x);
+  if (x[-1] != o.in_features) {
+    tape.fail("Linear", "expected ", o.in_features, " input features, got ", x[-1], " (input is ", x, ")");
   }
   if (x.size() == 0) tape.fail("Linear", "expected an input that is not empty, got ", x);
 }
