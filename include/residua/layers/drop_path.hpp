@@ -1,7 +1,9 @@
 // DropPath: in training, whole samples of a branch are dropped at random; also called stochastic depth.
 #pragma once
 
-#include <residua/layers/dropout.hpp>
+#include <algorithm>
+
+#include <residua/layers/dropping.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -22,45 +24,26 @@ struct DropPathOptions {
 ///
 /// Huang et al., "Deep Networks with Stochastic Depth" (2016).
 template <typename S>
-class DropPath : public Network<DropPath<S>, S> {
- public:
-  DropPathOptions options;
+class DropPath : public Dropping<DropPath<S>, DropPathOptions, S> {
+  using Base = Dropping<DropPath, DropPathOptions, S>;
 
-  explicit DropPath(const DropPathOptions& o = {}) : options(o) { Drop::check("DropPath", o.p); }
+ public:
+  static constexpr const char* name = "DropPath";
+
+  explicit DropPath(const DropPathOptions& o = {}) : Base(o) {}
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
-    if (x.rank() < 1) tape.fail("DropPath", "expected an input with a batch axis, got ", x.shape());
-    std::optional<Drop> drop;
-    if (tape.training() && options.p > 0) drop.emplace(tape.random(), options.p);
-    tape.push_for(false, x.shape(), drop);
-    return drop ? thinned(std::move(x), *drop) : x;
+    if (x.rank() < 1) tape.fail(name, "expected an input with a batch axis, got ", x.shape());
+    return Base::forward(std::move(x), tape);
   }
 
-  Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
-    const auto [shape, drop] = tape.template pop<Shape, std::optional<Drop>>();
-    if (!tape.output_gradient()) return {};
-    detail::check_gradient("DropPath", dy, shape, tape);
-    return drop ? thinned(std::move(dy), *drop) : dy;
-  }
-
-  Layer<S> inference() const { return Identity<S>(); }
-
-  static void visit(auto&, auto&&) {}
-
- private:
-  using Drop = detail::Drop<S>;
-
-  Tensor<S> thinned(Tensor<S> x, const Drop& drop) const {
-    const Index samples = x.dim(0), size = x.size() / std::max<Index>(1, samples);
-    const S* const in = x.cdata();
-    Tensor<S> y = detail::take_over(x);
-    S* const out = y.data();
+  void thin(const detail::Drop<S>& drop, const Shape& shape, const S* x, S* y) const {
+    const Index samples = shape[0], size = shape.size() / std::max<Index>(1, samples);
     parallel_for(samples, [&](Index n) {
-      const Index drawn = options.mode == DropPathMode::row ? n : 0;
+      const Index drawn = this->options.mode == DropPathMode::row ? n : 0;
       const S factor = drop.factors(drawn / 4)[static_cast<std::size_t>(drawn % 4)];
-      ArrayMap<S>(out + n * size, size) = ConstArrayMap<S>(in + n * size, size) * factor;
+      ArrayMap<S>(y + n * size, size) = ConstArrayMap<S>(x + n * size, size) * factor;
     });
-    return y;
   }
 };
 
