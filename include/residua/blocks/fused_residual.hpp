@@ -6,6 +6,10 @@
 
 #include <residua/blocks/residual.hpp>
 #include <residua/blocks/sequential.hpp>
+#include <residua/layers/fused_conv2d.hpp>
+#include <residua/layers/identity.hpp>
+#include <residua/layers/prediction_only.hpp>
+#include <residua/layers/relu.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 

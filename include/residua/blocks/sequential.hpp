@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include <residua/blocks/fuse.hpp>
 #include <residua/core/layer.hpp>
-#include <residua/layers/fused.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 

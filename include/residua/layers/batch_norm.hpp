@@ -108,7 +108,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     return dx;
   }
 
-  /// See layers/fused.hpp.
+  /// See layers/scale_shift.hpp.
   Layer<S> inference() const;
 
   static void visit(auto& self, auto&& v) {
@@ -150,4 +150,4 @@ void update_statistics(Net& net, const Batches& batches, Random random = Random(
 
 }  // namespace residua::inline RESIDUA_ABI
 
-#include <residua/layers/fused.hpp>
+#include <residua/layers/scale_shift.hpp>

@@ -107,7 +107,7 @@ class Conv2d : public Network<Conv2d<S>, S> {
     return detail::convolution_shape(options, input, Tape<S>()).multiply_adds();
   }
 
-  /// See layers/fused.hpp.
+  /// See layers/fused_conv2d.hpp.
   Layer<S> inference() const;
 
  private:
@@ -129,4 +129,4 @@ class Conv2d : public Network<Conv2d<S>, S> {
 
 }  // namespace residua::inline RESIDUA_ABI
 
-#include <residua/layers/fused.hpp>
+#include <residua/layers/fused_conv2d.hpp>

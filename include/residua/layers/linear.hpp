@@ -79,7 +79,7 @@ class Linear : public Network<Linear<S>, S> {
     v("bias", self.bias);
   }
 
-  /// See layers/fused.hpp.
+  /// See layers/fused_linear.hpp.
   Layer<S> inference() const;
 
   Index multiply_adds(const Shape& input) const { return input.rows() * options.in_features * options.out_features; }
@@ -87,4 +87,4 @@ class Linear : public Network<Linear<S>, S> {
 
 }  // namespace residua::inline RESIDUA_ABI
 
-#include <residua/layers/fused.hpp>
+#include <residua/layers/fused_linear.hpp>
