@@ -175,8 +175,8 @@ void row_norm_gradient(const RowNorm<S>& norm, Index samples, Index stride, cons
 // --- groups of channels ----------------------------------------------------------------------------------------------
 
 /// How the channels of samples, pixels × channels each, are normalised:  y = (x − mean) · rstd · weight + bias,
-/// rstd = 1 / √(variance + eps), mean and variance of each group of channels of a sample. To BatchNorm the whole batch is
-/// one sample, and each channel a group.
+/// rstd = 1 / √(variance + eps), mean and variance of each group of channels of a sample. To BatchNorm the whole batch
+/// is one sample, and each channel a group.
 template <typename S>
 struct GroupNorm {
   Index samples, pixels, channels, groups;
