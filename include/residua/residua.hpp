@@ -1,6 +1,7 @@
 // residua: tensors and neural-network layers over Eigen. Everything that needs Eigen alone.
 #pragma once
 
+#include <residua/core/elementwise.hpp>
 #include <residua/core/error.hpp>
 #include <residua/core/layer.hpp>
 #include <residua/core/memory.hpp>

@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include <residua/core/tensor.hpp>
+#include <residua/core/elementwise.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 

@@ -166,28 +166,4 @@ class Tensor {
   Shape shape_;
 };
 
-namespace detail {
-
-/// Memory for a result of x's shape that replaces x: x's own when nobody else holds it, else fresh. x may be read through
-/// a pointer taken before as long as both x and the result live.
-template <typename S>
-Tensor<S> take_over(Tensor<S>& x) {
-  return x.unique() ? std::move(x) : Tensor<S>(x.shape(), uninitialized);
-}
-
-/// a + b where an empty tensor stands for "nothing": the sum of a fork's gradients. Written into whichever is unshared.
-template <typename S>
-Tensor<S> sum(Tensor<S> a, Tensor<S> b) {
-  if (a.empty()) return b;
-  if (b.empty()) return a;
-  if (!a.unique()) std::swap(a, b);
-  const S *p = a.cdata(), *q = b.cdata();
-  const Index size = a.size();
-  Tensor<S> y = take_over(a);
-  ArrayMap<S>(y.data(), size) = ConstArrayMap<S>(p, size) + ConstArrayMap<S>(q, size);
-  return y;
-}
-
-}  // namespace detail
-
 }  // namespace residua::inline RESIDUA_ABI

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include <residua/core/tensor.hpp>
+#include <residua/core/elementwise.hpp>
 #include <residua/core/threads.hpp>
 #include <residua/kernels/vector_math.hpp>
 
@@ -73,9 +73,8 @@ Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_s
   if (wide.rows == 0) std::fill_n(sums, size, S(0));
   parallel_for(wide.blocks(), [&](Index block) { block_sums(block, sums + block * size); });
   Tensor<S> total(Shape{count, wide.columns}, uninitialized);
-  ArrayMap<S> result(total.data(), size);
-  result = ConstArrayMap<S>(sums, size);
-  for (Index block = 1; block < blocks; ++block) result += ConstArrayMap<S>(sums + block * size, size);
+  S* const result = std::copy_n(sums, size, total.data()) - size;
+  for (Index block = 1; block < blocks; ++block) add_range<S>(size, result, sums + block * size);
   return total;
 }
 
@@ -86,7 +85,7 @@ Tensor<S> column_sums(const S* x, Index rows, Index columns) {
   return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
     Tensor<S> wide_sum(Shape{wide.width}, S(0));
     S* const sum = wide_sum.data();
-    wide.for_each(block, [&](Index at, Index n) { ArrayMap<S>(sum, n) += ConstArrayMap<S>(x + at, n); });
+    wide.for_each(block, [&](Index at, Index n) { add_range(n, sum, x + at); });
     collapse(sum, wide, sums);
   });
 }
@@ -101,9 +100,9 @@ Tensor<S> column_gradients(const S* dy, const S* x, const S* mean, Index rows, I
     S* const sum = wide_sums.data();
     S* const product = sum + wide.width;
     wide.for_each(block, [&](Index at, Index n) {
-      const ConstArrayMap<S> d(dy + at, n);
-      ArrayMap<S>(sum, n) += d;
-      ArrayMap<S>(product, n) += d * (ConstArrayMap<S>(x + at, n) - means.carray().head(n));
+      add_range(n, sum, dy + at);
+      map_range(n, product, [](auto p, auto d, auto v, auto m) { return p + d * (v - m); }, product, dy + at, x + at,
+                means.cdata());
     });
     collapse(sum, wide, sums);
     collapse(product, wide, sums + columns);
@@ -122,13 +121,13 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     Tensor<S> scratch(Shape{wide.width}, S(0));
     S* const sum = scratch.data();
     S* const mean = moments + block * 2 * columns;
-    wide.for_each(block, [&](Index at, Index n) { ArrayMap<S>(sum, n) += ConstArrayMap<S>(x + at, n); });
+    wide.for_each(block, [&](Index at, Index n) { add_range(n, sum, x + at); });
     collapse(sum, wide, mean);
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
     wide.for_each(block, [&](Index at, Index n) {
-      ArrayMap<S>(sum, n) += (ConstArrayMap<S>(x + at, n) - means.carray().head(n)).square();
+      map_range(n, sum, [](auto s, auto v, auto m) { return s + (v - m) * (v - m); }, sum, x + at, means.cdata());
     });
     collapse(sum, wide, mean + columns);
   });

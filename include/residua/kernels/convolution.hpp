@@ -301,9 +301,8 @@ void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const Conv
       }
     }
   });
-  ArrayMap<S> total(dweight, size);
-  total = ConstArrayMap<S>(sum, size);
-  for (Index part = 1; part < parts; ++part) total += ConstArrayMap<S>(sum + part * size, size);
+  std::copy_n(sum, size, dweight);
+  for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight, sum + part * size);
 }
 
 }  // namespace residua::inline RESIDUA_ABI::kernels

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include <residua/core/tensor.hpp>
+#include <residua/core/elementwise.hpp>
 #include <residua/core/threads.hpp>
 #include <residua/kernels/microkernel.hpp>
 

@@ -1,7 +1,4 @@
-// Elementary functions of whole vectors, and the loop that applies a formula to all elements.
-//
-// The compiler's vector types let a formula be written as for one number: + − · / work on each lane, a comparison gives a
-// mask, and `mask ? a : b` chooses by lane. What a lane computes does not depend on where in memory its number stands.
+// Elementary functions of whole vectors, written as for one number: see core/elementwise.hpp.
 #pragma once
 
 #include <bit>
@@ -11,73 +8,9 @@
 #include <numbers>
 #include <type_traits>
 
-#include <residua/core/tensor.hpp>
-#include <residua/core/threads.hpp>
+#include <residua/core/elementwise.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
-
-#if defined(__AVX512F__)
-inline constexpr Index vector_bytes = 64;
-#elif defined(__AVX__)
-inline constexpr Index vector_bytes = 32;
-#else
-inline constexpr Index vector_bytes = 16;
-#endif
-
-/// How many S one vector holds.
-template <typename S> inline constexpr Index lanes = vector_bytes / static_cast<Index>(sizeof(S));
-
-template <typename T, Index count>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(count * static_cast<Index>(sizeof(T)))));
-};
-
-/// A vector of S, and one of T with as many lanes.
-template <typename S> using Vector = typename VectorOf<S, lanes<S>>::type;
-template <typename T, typename S> using VectorLike = typename VectorOf<T, lanes<S>>::type;
-
-/// The number type of a vector's lanes.
-template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
-
-/// The first n lanes from memory, zero in the others.
-template <typename V>
-V load(const Lane<V>* from, Index n) {
-  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
-  V v{};
-  if (n >= all) {
-    std::memcpy(&v, from, sizeof v);
-  } else {
-    for (Index i = 0; i < n; ++i) v[i] = from[i];
-  }
-  return v;
-}
-
-/// The first n lanes to memory.
-template <typename V>
-void store(Lane<V>* to, V v, Index n) {
-  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
-  if (n >= all) {
-    std::memcpy(to, &v, sizeof v);
-  } else {
-    for (Index i = 0; i < n; ++i) to[i] = v[i];
-  }
-}
-
-/// y[i] = f(x[i], …) for i < size; y may be the memory of an x.
-template <typename S, typename F, typename... X>
-void map_range(Index size, S* y, F&& f, const X*... x) {
-  for (Index i = 0; i < size; i += lanes<S>) store(y + i, f(load<Vector<S>>(x + i, size - i)...), size - i);
-}
-
-/// As map_range, in parallel.
-template <typename S, typename F, typename... X>
-void map(Index size, S* y, F&& f, const X*... x) {
-  parallel_ranges(size, Index{1} << 15, [&](Index first, Index last) {
-    map_range(last - first, y + first, f, (x + first)...);
-  });
-}
-
-// --- functions -------------------------------------------------------------------------------------------------------
 
 /// c₀ + c₁·x + c₂·x² + …
 template <typename V>

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/elementwise.hpp>
 #include <residua/core/parameter.hpp>
-#include <residua/core/threads.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -70,31 +70,31 @@ class SGD {
  private:
   void update(Tensor<S>& value, const Tensor<S>& grad, Tensor<S>& buffer) const {
     const S lr = static_cast<S>(options.lr), weight_decay = static_cast<S>(options.weight_decay);
-    const S momentum = static_cast<S>(options.momentum), fresh = static_cast<S>(1 - options.dampening);
-    const bool first_time = buffer.empty();
-    if (momentum != 0 && first_time) buffer = Tensor<S>(value.shape(), uninitialized);
+    const S momentum = static_cast<S>(options.momentum);
+    const bool nesterov = options.nesterov;
+    S fresh = static_cast<S>(1 - options.dampening);
+    if (momentum != 0 && buffer.empty()) {
+      buffer = Tensor<S>(value.shape());
+      fresh = S(1);
+    }
 
     S* const values = value.data();
     S* const buffers = momentum != 0 ? buffer.data() : nullptr;
     parallel_ranges(value.size(), 16384, [&](Index first, Index last) {
-      const ConstArrayMap<S> g(grad.cdata() + first, last - first);
-      ArrayMap<S> p(values + first, last - first);
-      const auto d = g + weight_decay * p;
+      const S* const g = grad.cdata() + first;
+      S* const p = values + first;
+      S* const b = buffers + first;
+      const auto d = [=](auto p_, auto g_) { return g_ + weight_decay * p_; };
       if (momentum == 0) {
-        p -= lr * d;
+        kernels::map_range(last - first, p, [=](auto p_, auto g_) { return p_ - lr * d(p_, g_); }, p, g);
         return;
       }
-      ArrayMap<S> b(buffers + first, last - first);
-      if (first_time) {
-        b = d;
-      } else {
-        b = momentum * b + fresh * d;
-      }
-      if (options.nesterov) {
-        p -= lr * (d + momentum * b);
-      } else {
-        p -= lr * b;
-      }
+      const auto moved = [=](auto p_, auto g_, auto b_) { return momentum * b_ + fresh * d(p_, g_); };
+      const auto stepped = [=](auto p_, auto g_, auto b_) {
+        return p_ - lr * (nesterov ? d(p_, g_) + momentum * b_ : b_);
+      };
+      kernels::map_range(last - first, b, moved, p, g, b);
+      kernels::map_range(last - first, p, stepped, p, g, b);
     });
   }
 
