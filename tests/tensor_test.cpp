@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include <residua/core/tensor.hpp>
+#include <residua/core/elementwise.hpp>
 
 #include "errors.hpp"
 
