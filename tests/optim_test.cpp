@@ -211,4 +211,11 @@ TEST(OneCycleLR, TellsWhatIsWrong) {
   EXPECT_EQ(optimizer.options.lr, 0.5);
 }
 
+TEST(SGD, WithoutMomentumReachesEveryElementOfALargeParameter) {
+  Parameter<float> p(Tensor<float>(Shape{50'000}, 3.0f));
+  p.grad = Tensor<float>(Shape{50'000}, 2.0f);
+  SGD<float>({p.handle()}, {.lr = 0.5}).step();
+  EXPECT_EQ(p.value, Tensor<float>(Shape{50'000}, 2.0f));
+}
+
 }  // namespace

@@ -83,12 +83,12 @@ class SGD {
     parallel_ranges(value.size(), 16384, [&](Index first, Index last) {
       const S* const g = grad.cdata() + first;
       S* const p = values + first;
-      S* const b = buffers + first;
       const auto d = [=](auto p_, auto g_) { return g_ + weight_decay * p_; };
       if (momentum == 0) {
         kernels::map_range(last - first, p, [=](auto p_, auto g_) { return p_ - lr * d(p_, g_); }, p, g);
         return;
       }
+      S* const b = buffers + first;
       const auto moved = [=](auto p_, auto g_, auto b_) { return momentum * b_ + fresh * d(p_, g_); };
       const auto stepped = [=](auto p_, auto g_, auto b_) {
         return p_ - lr * (nesterov ? d(p_, g_) + momentum * b_ : b_);
