@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include <residua/core/threads.hpp>
+#include <residua/loss/labels.hpp>
 #include <residua/loss/loss.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -17,6 +19,69 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::mean;
   double label_smoothing = 0;             ///< ε in [0, 1]: the share of the target spread over all classes
 };
+
+namespace detail {
+
+template <typename S>
+void check_cross_entropy(std::string_view place, const Tensor<S>& logits, const CrossEntropyOptions<S>& options) {
+  const Shape per_class{logits.features()};
+  const double smoothing = options.label_smoothing;
+  if (logits.empty()) fail(place, "expected at least one row and one class, got logits ", logits.shape());
+  if (!options.weight.empty() && options.weight.shape() != per_class) {
+    fail(place, "expected a weight of shape ", per_class, ", got ", options.weight.shape());
+  }
+  if (!(smoothing >= 0 && smoothing <= 1)) fail(place, "expected a label_smoothing from 0 to 1, got ", smoothing);
+}
+
+/// One row of logits, and Σ_c −q[c] log p[c] for the classes c that are expected of it: p = softmax(x).
+template <typename S>
+struct CrossEntropyRow {
+  const S* x;
+  S* dx;
+  Index classes;
+  double divisor;  // of the gradient
+  double log_sum = 0, loss = 0;
+
+  /// First: the gradient begins as p, as many times as Σ_c q[c] says.
+  void begin(double q_sum) {
+    const ConstArrayMap<S> x_n(x, classes);
+    ArrayMap<S> dx_n(dx, classes);
+    const S largest = x_n.maxCoeff();
+    dx_n = (x_n - largest).exp();
+    const S sum = dx_n.sum();
+    log_sum = static_cast<double>(largest) + std::log(static_cast<double>(sum));
+    dx_n *= static_cast<S>(q_sum / divisor / static_cast<double>(sum));
+  }
+
+  /// Class c is expected, with the weight q.
+  void expect(Index c, double q) {
+    loss += q * (log_sum - static_cast<double>(x[c]));
+    dx[c] -= static_cast<S>(q / divisor);
+  }
+};
+
+/// The rows' losses, summed and divided. `target(n, row)` tells row n what is expected of it; a row that is told
+/// nothing has no loss.
+template <typename S, typename Target>
+Loss<S> cross_entropy_of_rows(const Tensor<S>& logits, double divisor, Target&& target) {
+  const Index rows = logits.rows(), classes = logits.features();
+  Tensor<S> gradient(logits.shape());
+  Tensor<double> losses(Shape{rows}, uninitialized);
+  S* const dx = gradient.data();
+  double* const loss = losses.data();
+  parallel_ranges(rows, 64, [&](Index first, Index last) {
+    for (Index n = first; n < last; ++n) {
+      CrossEntropyRow<S> row{logits.cdata() + n * classes, dx + n * classes, classes, divisor};
+      target(n, row);
+      loss[n] = row.loss;
+    }
+  });
+  double total = 0;
+  for (Index n = 0; n < rows; ++n) total += loss[n];
+  return {total / divisor, std::move(gradient)};
+}
+
+}  // namespace detail
 
 /// The mean over rows of −log softmax(logits)[label], as PyTorch's CrossEntropyLoss.
 ///
@@ -30,69 +95,62 @@ struct CrossEntropyOptions {
 template <typename S>
 Loss<S> cross_entropy(const Tensor<S>& logits, std::span<const Index> labels, CrossEntropyOptions<S> options = {}) {
   const char* const place = "cross_entropy";
-  const Index rows = logits.rows(), classes = logits.features();
-  const double smoothing = options.label_smoothing;
-  if (logits.empty()) fail(place, "expected at least one row and one class, got logits ", logits.shape());
-  if (static_cast<Index>(labels.size()) != rows) {
-    fail(place, "expected ", rows, " labels for logits ", logits.shape(), ", got ", labels.size());
-  }
-  if (!options.weight.empty() && options.weight.shape() != Shape{classes}) {
-    fail(place, "expected a weight of shape ", Shape{classes}, ", got ", options.weight.shape());
-  }
-  if (!(smoothing >= 0 && smoothing <= 1)) fail(place, "expected a label_smoothing from 0 to 1, got ", smoothing);
-
-  const S* w = options.weight.empty() ? nullptr : options.weight.cdata();
-  double divisor = 0, weight_sum = static_cast<double>(classes);
+  detail::check_cross_entropy(place, logits, options);
+  detail::check_labels(place, logits.shape(), labels);
+  const Index classes = logits.features();
+  const detail::LossWeight<S> w(options.weight);
+  double divisor = 0, w_sum = 0;
   for (std::size_t n = 0; n < labels.size(); ++n) {
-    const Index label = labels[n];
-    if (label == options.ignore_index) continue;
-    if (label < 0 || label >= classes) {
-      fail(place, "expected labels from 0 to ", classes - 1, ", got ", label, " at row ", n);
-    }
-    divisor += w ? static_cast<double>(w[label]) : 1;
+    if (labels[n] == options.ignore_index) continue;
+    detail::check_label(place, classes, labels[n], n);
+    divisor += w(labels[n]);
   }
-  if (w) weight_sum = options.weight.carray().template cast<double>().sum();
   if (options.reduction == Reduction::sum) divisor = 1;
+  for (Index c = 0; c < classes; ++c) w_sum += w(c);
 
-  const double hard = 1 - smoothing, soft = smoothing / static_cast<double>(classes);
-  Tensor<S> dx(logits.shape(), uninitialized);
-  Tensor<double> losses(Shape{rows}, uninitialized);
-  const ConstMatrixMap<S> x = logits.cmatrix();
-  MatrixMap<S> gradient = dx.matrix();
-  double* const loss = losses.data();
-
-  parallel_ranges(rows, 64, [&](Index first, Index last) {
-    for (Index n = first; n < last; ++n) {
-      const Index label = labels[static_cast<std::size_t>(n)];
-      auto dx_n = gradient.row(n).array();
-      if (label == options.ignore_index) {
-        dx_n.setZero();
-        loss[n] = 0;
-        continue;
-      }
-      const auto x_n = x.row(n).array();
-      const S largest = x_n.maxCoeff();
-      dx_n = (x_n - largest).exp();
-      const S sum = dx_n.sum();
-      const double log_sum = static_cast<double>(largest) + std::log(static_cast<double>(sum));
-      const double w_label = w ? static_cast<double>(w[label]) : 1;
-
-      loss[n] = hard * w_label * (log_sum - static_cast<double>(x_n[label]));
-      dx_n *= static_cast<S>((hard * w_label + soft * weight_sum) / divisor / static_cast<double>(sum));
-      dx_n[label] -= static_cast<S>(hard * w_label / divisor);
-      if (soft == 0) continue;
-      for (Index c = 0; c < classes; ++c) {
-        const double w_c = w ? static_cast<double>(w[c]) : 1;
-        loss[n] += soft * w_c * (log_sum - static_cast<double>(x_n[c]));
-        dx_n[c] -= static_cast<S>(soft * w_c / divisor);
-      }
-    }
+  const double hard = 1 - options.label_smoothing, soft = options.label_smoothing / static_cast<double>(classes);
+  return detail::cross_entropy_of_rows(logits, divisor, [&](Index n, detail::CrossEntropyRow<S>& row) {
+    const Index label = labels[static_cast<std::size_t>(n)];
+    if (label == options.ignore_index) return;
+    row.begin(hard * w(label) + soft * w_sum);
+    row.expect(label, hard * w(label));
+    if (soft == 0) return;
+    for (Index c = 0; c < classes; ++c) row.expect(c, soft * w(c));
   });
+}
 
-  double total = 0;
-  for (Index n = 0; n < rows; ++n) total += loss[n];
-  if (options.reduction == Reduction::mean) total /= divisor;
-  return {total, std::move(dx)};
+/// The mean over rows of −Σ_c t[c] log softmax(logits)[c], as PyTorch's CrossEntropyLoss of class probabilities: what
+/// mixtures of images have as targets.
+///
+///     loss_n = −Σ_c w[c] ((1 − ε) t_n[c] + ε/classes) log p_n[c],   p_n = softmax(logits_n)
+///
+/// summed, or with Reduction::mean divided by the number of rows. The loss is summed in double. The rows of the target
+/// are taken as they are, whatever their sum.
+///
+/// Shapes: logits and target (…, classes). Throws Error for no rows, shapes that differ, a weight that is not
+/// (classes), a smoothing outside of [0, 1], or an ignore_index that may be a class: there are no labels to ignore.
+template <typename S>
+Loss<S> cross_entropy(const Tensor<S>& logits, const Tensor<S>& target, CrossEntropyOptions<S> options = {}) {
+  const char* const place = "cross_entropy";
+  detail::check_cross_entropy(place, logits, options);
+  if (target.shape() != logits.shape()) {
+    fail(place, "expected class probabilities of shape ", logits.shape(), ", got ", target.shape());
+  }
+  if (options.ignore_index >= 0) {
+    fail(place, "expected no ignore_index with class probabilities, got ", options.ignore_index);
+  }
+  const Index rows = logits.rows(), classes = logits.features();
+  const detail::LossWeight<S> w(options.weight);
+  const double hard = 1 - options.label_smoothing, soft = options.label_smoothing / static_cast<double>(classes);
+  const double divisor = options.reduction == Reduction::mean ? static_cast<double>(rows) : 1;
+  return detail::cross_entropy_of_rows(logits, divisor, [&](Index n, detail::CrossEntropyRow<S>& row) {
+    const S* const t = target.cdata() + n * classes;
+    const auto q = [&](Index c) { return w(c) * (hard * static_cast<double>(t[c]) + soft); };
+    double q_sum = 0;
+    for (Index c = 0; c < classes; ++c) q_sum += q(c);
+    row.begin(q_sum);
+    for (Index c = 0; c < classes; ++c) row.expect(c, q(c));
+  });
 }
 
 }  // namespace residua::inline RESIDUA_ABI
