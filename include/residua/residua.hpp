@@ -46,7 +46,10 @@
 #include <residua/blocks/residual.hpp>
 #include <residua/blocks/residual_block.hpp>
 #include <residua/blocks/sequential.hpp>
+#include <residua/loss/bce_with_logits.hpp>
 #include <residua/loss/cross_entropy.hpp>
+#include <residua/loss/mse_loss.hpp>
+#include <residua/loss/smooth_l1_loss.hpp>
 #include <residua/optim/schedules.hpp>
 #include <residua/optim/sgd.hpp>
 #include <residua/data/batches.hpp>
