@@ -430,6 +430,60 @@ def loss():
     cross_entropy("one_row", normal(1, 3), torch.tensor([2]))
     cross_entropy("one_class", normal(2, 1), torch.tensor([0, 0]))
 
+    def record_loss(case, function, x, target, **options):
+        x, target = in_float(x).requires_grad_(), in_float(target)
+        value = function(x, target, **options)
+        value.backward()
+        tensors = {name: option for name, option in options.items() if torch.is_tensor(option)}
+        for name, tensor in {"x": x, "target": target, "value": value, "dx": x.grad, **tensors}.items():
+            file.add(f"{case}:{name}", tensor)
+
+    nan, infinity = float("nan"), math.inf
+    for case, options in [
+        ("mean", dict()),
+        ("sum", dict(reduction="sum")),
+        ("smoothing", dict(label_smoothing=0.1)),
+        ("weight", dict(weight=weight)),
+        ("all", dict(weight=weight, label_smoothing=0.3)),
+        ("all_sum", dict(weight=weight, label_smoothing=0.3, reduction="sum")),
+    ]:
+        record_loss("probabilities/" + case, F.cross_entropy, normal(6, 5) * 2, normal(6, 5).softmax(1), **options)
+    record_loss("probabilities/any_sum", F.cross_entropy, normal(6, 5) * 2, normal(6, 5), weight=weight)
+    record_loss("probabilities/large", F.cross_entropy, normal(6, 5) * 300, normal(6, 5).softmax(1))
+    record_loss("probabilities/nan", F.cross_entropy, torch.tensor([[1.0, nan], [0.5, 2.0]]), torch.eye(2))
+
+    wrong = (torch.tensor([nan, 0.5, infinity, -infinity, 0.0]), torch.tensor([1.0, nan, 0.5, 0.25, 0.0]))
+    record_loss("mse_loss/mean", F.mse_loss, normal(3, 4), normal(3, 4))
+    record_loss("mse_loss/sum", F.mse_loss, normal(2, 3, 4, 2), normal(2, 3, 4, 2), reduction="sum")
+    record_loss("mse_loss/nan", F.mse_loss, *wrong)
+    for case, options in [
+        ("mean", dict()),
+        ("sum", dict(reduction="sum")),
+        ("beta", dict(beta=0.25)),
+        ("beta_sum", dict(beta=2.0, reduction="sum")),
+        ("l1", dict(beta=0.0)),
+        ("l1_sum", dict(beta=0.0, reduction="sum")),
+    ]:
+        record_loss("smooth_l1_loss/" + case, F.smooth_l1_loss, normal(6, 5), normal(6, 5), **options)
+    record_loss("smooth_l1_loss/nan", F.smooth_l1_loss, *wrong)
+    record_loss("smooth_l1_loss/at_beta", F.smooth_l1_loss, torch.tensor([1.0, -1.0, 0.0]), torch.zeros(3))
+
+    binary = F.binary_cross_entropy_with_logits
+    elements, pos_weight = uniform(6, 5) * 2, uniform(5) * 3
+    for case, options in [
+        ("mean", dict()),
+        ("sum", dict(reduction="sum")),
+        ("weight", dict(weight=elements)),
+        ("feature_weight", dict(weight=weight)),
+        ("pos_weight", dict(pos_weight=pos_weight)),
+        ("all", dict(weight=elements, pos_weight=pos_weight)),
+        ("all_sum", dict(weight=weight, pos_weight=pos_weight, reduction="sum")),
+    ]:
+        record_loss("bce_with_logits/" + case, binary, normal(6, 5) * 3, uniform(6, 5), **options)
+    record_loss("bce_with_logits/image", binary, normal(2, 3, 4, 5), integers(0, 2, 2, 3, 4, 5), pos_weight=pos_weight)
+    record_loss("bce_with_logits/large", binary, normal(6, 5) * 300, integers(0, 2, 6, 5))
+    record_loss("bce_with_logits/nan", binary, *wrong)
+
 
 # --- residual blocks --------------------------------------------------------------------------------------------------
 
