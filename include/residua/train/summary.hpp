@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <residua/core/layer.hpp>
+#include <residua/train/table.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -129,22 +130,8 @@ inline std::ostream& operator<<(std::ostream& out, const Summary& s) {
   }
   table.push_back({"total", "", "", detail::grouped(s.parameters), detail::grouped(s.multiply_adds),
                    detail::mebibytes(s.memory)});
-  std::vector<std::size_t> width(6);
-  for (const auto& line : table) {
-    for (std::size_t c = 0; c < width.size(); ++c) width[c] = std::max(width[c], line[c].size());
-  }
   std::ostringstream text;
-  const auto rule = [&] {
-    for (std::size_t w : width) text << std::string(w, '-') << "  ";
-    text << '\n';
-  };
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    if (i == 1 || i + 1 == table.size()) rule();
-    for (std::size_t c = 0; c < width.size(); ++c) {
-      text << (c < 3 ? std::left : std::right) << std::setw(static_cast<int>(width[c])) << table[i][c] << "  ";
-    }
-    text << '\n';
-  }
+  detail::write_table(text, table, 3, 1);
   text << "input " << s.input << ", " << detail::grouped(s.trainable_parameters) << " of "
        << detail::grouped(s.parameters) << " parameters trainable\n";
   return out << text.str();
