@@ -57,4 +57,5 @@
 #include <residua/data/textured_shapes.hpp>
 #include <residua/data/transforms.hpp>
 #include <residua/train/gradient_check.hpp>
+#include <residua/train/metrics.hpp>
 #include <residua/train/summary.hpp>
