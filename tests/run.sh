@@ -6,8 +6,8 @@ if [ $# -gt 0 ]; then
 Usage: tests/run.sh [--help]
 
 Builds residua and runs all its tests, on Debian 12 from nothing:
-  1. installs what is missing of compiler, CMake, Ninja, Eigen, CLI11, GoogleTest, Google Benchmark and pkg-config
-     (as root or with sudo)
+  1. installs what is missing of compiler, CMake, Ninja, Eigen, CLI11, nlohmann-json, GoogleTest, Google Benchmark
+     and pkg-config (as root or with sudo)
   2. builds and tests the release preset: layers, training, examples, packaging
   3. builds and tests again under the address and undefined-behaviour sanitizers
 
@@ -19,7 +19,7 @@ fi
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source cmake/install_missing.sh
-install_missing g++ cmake ninja-build libeigen3-dev libcli11-dev libgtest-dev libbenchmark-dev pkg-config
+install_missing g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev pkg-config
 
 jobs=$(nproc)
 for preset in release asan; do
