@@ -59,7 +59,7 @@ ImageDataset read(const Settings& settings, Split split) {
 }
 
 /// How many of the images `net` names right.
-Index evaluate(const Sequential<float>& net, const Batches<float>& batches) {
+Index evaluate(const Sequential<float>& net, const DataLoader<float>& batches) {
   Index right = 0;
   for (auto [images, labels] : batches) right += examples::count_right(net(std::move(images)), labels);
   return right;
@@ -72,9 +72,9 @@ void train(const Settings& settings) {
   Random rng(settings.seed);
   const Normalize normalize{.mean = {0.4914, 0.4822, 0.4465}, .std = {0.2470, 0.2435, 0.2616}};
   const RandomCrop crop{.size = 32, .padding = 4, .padding_mode = PaddingMode::reflect};
-  Batches<float> batches(train_data, {.batch_size = settings.batch, .shuffle = true, .drop_last = true}, rng,
+  const DataLoader<float> batches(train_data, {.batch_size = settings.batch, .shuffle = true, .drop_last = true}, rng,
                          {crop, RandomHorizontalFlip{}, normalize});
-  const Batches<float> test_batches(test_data, {.batch_size = 100}, rng, {normalize});
+  const DataLoader<float> test_batches(test_data, {.batch_size = 100}, rng, {normalize});
   if (batches.size() == 0) {
     fail("train_image_classifier", "expected at least one batch of ", settings.batch, " images, got ",
          train_data.size());
@@ -90,9 +90,8 @@ void train(const Settings& settings) {
   examples::Progress progress(steps * settings.batch, "images");
   Index done = 0, right = 0;
   for (Index epoch = 0; epoch < settings.epochs; ++epoch) {
-    batches.set_epoch(epoch);
     double loss_sum = 0;
-    for (auto [images, labels] : batches) {
+    for (auto [images, labels] : batches.epoch(epoch)) {
       optimizer.zero_grad();
       Tape<float> tape(rng, {.input_gradient = false});
       const Tensor<float> logits = net.forward(std::move(images), tape);

@@ -52,8 +52,16 @@
 #include <residua/loss/smooth_l1_loss.hpp>
 #include <residua/optim/schedules.hpp>
 #include <residua/optim/sgd.hpp>
-#include <residua/data/batches.hpp>
+#include <residua/data/batch.hpp>
+#include <residua/data/blur_and_noise.hpp>
 #include <residua/data/cifar.hpp>
+#include <residua/data/color_jitter.hpp>
+#include <residua/data/data_loader.hpp>
+#include <residua/data/dataset.hpp>
+#include <residua/data/idx.hpp>
+#include <residua/data/mix.hpp>
+#include <residua/data/randperm.hpp>
+#include <residua/data/split.hpp>
 #include <residua/data/textured_shapes.hpp>
 #include <residua/data/transforms.hpp>
 #include <residua/train/gradient_check.hpp>

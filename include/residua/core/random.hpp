@@ -60,6 +60,12 @@ class Random {
     return mean + stddev * std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
   }
 
+  /// Beta with parameters a, b > 0, from two draws of a gamma distribution.
+  double beta(double a, double b) {
+    const double log_x = log_gamma(a), log_y = log_gamma(b);
+    return 1 / (1 + std::exp(log_y - log_x));
+  }
+
   /// Uniform among 0 … count - 1.
   std::int64_t below(std::int64_t count) {
     if (count < 1) fail("Random", "expected a count of at least 1 to choose from, got ", count);
@@ -83,6 +89,20 @@ class Random {
   static std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   static std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
   static double to_unit(std::uint64_t x) { return static_cast<double>(x >> 11) * 0x1p-53; }
+
+  /// The logarithm of a gamma draw (Marsaglia and Tsang, "A simple method for generating gamma variables", 2000). The
+  /// logarithm, because for a small shape the draw itself is often too small for a double.
+  double log_gamma(double shape) {
+    if (shape < 1) {
+      const double of_one_more = log_gamma(shape + 1);
+      return of_one_more + std::log(1 - uniform()) / shape;
+    }
+    const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+    while (true) {
+      const double x = normal(), v = std::pow(1 + c * x, 3);
+      if (v > 0 && std::log(1 - uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return std::log(d * v);
+    }
+  }
 
   static std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::uint64_t key) {
     std::uint32_t k0 = low(key), k1 = high(key);

@@ -1,4 +1,4 @@
-// parallel_for: the only place where threads come from.
+// parallel_for: where threads come from. The one other place is data/prefetch.hpp, whose workers make batches ahead.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,25 @@
 namespace residua::inline RESIDUA_ABI {
 
 namespace detail {
+
+/// True in a thread that leaves the pool to others.
+inline bool& off_pool() {
+  thread_local bool off = false;
+  return off;
+}
+
+/// As long as one lives, each parallel_for of its thread does all the work there: a thread beside the training step
+/// must not hold the pool just when the step wants it.
+class OffPool {
+ public:
+  OffPool() : before_(std::exchange(off_pool(), true)) {}
+  ~OffPool() { off_pool() = before_; }
+  OffPool(const OffPool&) = delete;
+  OffPool& operator=(const OffPool&) = delete;
+
+ private:
+  bool before_;
+};
 
 /// A call to be made: a body's address and how to call it. Costs no memory.
 struct BlockBody {
@@ -61,7 +80,7 @@ class ThreadPool {
 
   void run(Index blocks, BlockBody body) {
     std::unique_lock busy(busy_, std::defer_lock);
-    if (blocks < 2 || threads() == 1 || inside() || !busy.try_lock()) {
+    if (blocks < 2 || threads() == 1 || inside() || off_pool() || !busy.try_lock()) {
       for (Index block = 0; block < blocks; ++block) body.call(body.body, block);
       return;
     }
@@ -202,8 +221,9 @@ inline void set_num_threads(int threads) {
 }
 
 /// Calls body(0), …, body(blocks - 1), each once, on the pool's threads and the caller's. Called from inside a body, or
-/// while another thread's call is running, it does all the work in its caller. An exception of a body reaches the caller.
-/// What a block computes must depend on its number alone: that is what keeps results the same for any thread count.
+/// while another thread's call is running, or by a worker of a DataLoader, it does all the work in its caller. An
+/// exception of a body reaches the caller. What a block computes must depend on its number alone: that is what keeps
+/// results the same for any thread count.
 template <typename Body>
 void parallel_for(Index blocks, Body&& body) {
   using Plain = std::remove_reference_t<Body>;

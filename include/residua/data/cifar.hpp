@@ -1,15 +1,16 @@
 // CIFAR-10 and CIFAR-100: readers of the official binary files.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <string>
-#include <system_error>
+#include <string_view>
 #include <vector>
 
 #include <residua/data/dataset.hpp>
+#include <residua/data/files.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -21,62 +22,56 @@ struct Cifar100 : ImageDataset {
 
 namespace detail {
 
-inline constexpr Index cifar_side = 32, cifar_pixels = cifar_side * cifar_side, cifar_bytes = 3 * cifar_pixels;
+/// How a CIFAR file's records look: some labels, then one image, its red, green and blue plane after each other. Label
+/// number k is below label_counts[k].
+struct CifarRecord {
+  std::span<const Index> label_counts;
+  Index pixels = 32 * 32;
 
-/// Throws Error unless `file` has as many bytes as `count` records.
-inline void check_cifar_file(const std::filesystem::path& file, Index count, std::size_t record_bytes) {
-  const std::uintmax_t expected = static_cast<std::uintmax_t>(count) * record_bytes;
-  std::error_code error;
-  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (error) fail(file.string(), "expected a CIFAR file in binary format, got: ", error.message());
-  if (bytes != expected) {
-    fail(file.string(), "expected ", expected, " bytes (", count, " records of ", record_bytes, "), got ", bytes);
-  }
-}
+  std::size_t bytes() const { return label_counts.size() + 3 * static_cast<std::size_t>(pixels); }
+};
 
-/// Reads `count` records, each some labels and one image, its red, green and blue plane after each other. Label number
-/// k of a record must be below label_counts[k] and goes to labels[k]; the images go to `pixels`, channels last.
-inline void read_cifar_file(const std::filesystem::path& file, Index count, std::span<const Index> label_counts,
-                            std::span<std::vector<Index>* const> labels, std::uint8_t* pixels) {
-  const std::string place = file.string();
-  std::ifstream in(file, std::ios::binary);
-  std::vector<char> record(label_counts.size() + static_cast<std::size_t>(cifar_bytes));
-  for (Index n = 0; n < count; ++n, pixels += cifar_bytes) {
-    if (!in.read(record.data(), static_cast<std::streamsize>(record.size()))) {
-      fail(place, "expected ", count, " records, could not read number ", n);
-    }
-    const auto* bytes_read = reinterpret_cast<const std::uint8_t*>(record.data());
-    for (std::size_t k = 0; k < label_counts.size(); ++k) {
-      const Index label = bytes_read[k];
-      if (label >= label_counts[k]) {
-        fail(place, "expected labels from 0 to ", label_counts[k] - 1, ", got ", label, " in record ", n);
+/// Takes `count` records out of the bytes of a file: label number k of each goes to labels[k]; the images go to
+/// `images`, channels last.
+inline void parse_cifar(std::span<const std::byte> bytes, std::string_view place, Index count, CifarRecord record,
+                        std::span<std::vector<Index>* const> labels, std::uint8_t* images) {
+  for (Index n = 0; n < count; ++n, bytes = bytes.subspan(record.bytes())) {
+    if (bytes.size() < record.bytes()) fail(place, "expected ", count, " records, could not read number ", n);
+    for (std::size_t k = 0; k < record.label_counts.size(); ++k) {
+      const auto label = std::to_integer<Index>(bytes[k]);
+      if (label >= record.label_counts[k]) {
+        fail(place, "expected labels from 0 to ", record.label_counts[k] - 1, ", got ", label, " in record ", n);
       }
       labels[k]->push_back(label);
     }
-    const std::uint8_t* planes = bytes_read + label_counts.size();
-    for (Index p = 0; p < cifar_pixels; ++p) {
-      for (Index c = 0; c < 3; ++c) pixels[3 * p + c] = planes[c * cifar_pixels + p];
+    const std::byte* const planes = bytes.data() + record.label_counts.size();
+    for (Index p = 0; p < record.pixels; ++p) {
+      for (Index c = 0; c < 3; ++c) *images++ = std::to_integer<std::uint8_t>(planes[c * record.pixels + p]);
     }
   }
 }
 
+/// The images of all files, each of as many records. Their sizes are checked before anything is read.
 inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder,
                                              std::span<const std::string_view> names, Index records_per_file,
                                              std::span<const Index> label_counts,
                                              std::span<std::vector<Index>* const> labels) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(folder, error)) {
-    fail(folder.string(), "expected a folder, got: ", error ? error.message() : "something else");
-  }
+  const CifarRecord record{label_counts};
+  const std::uintmax_t size = static_cast<std::uintmax_t>(records_per_file) * record.bytes();
+  check_folder(folder);
   for (const auto name : names) {
-    check_cifar_file(folder / name, records_per_file, label_counts.size() + static_cast<std::size_t>(cifar_bytes));
+    const std::uintmax_t bytes = size_of_file(folder / name, "a CIFAR file in binary format");
+    if (bytes != size) {
+      fail((folder / name).string(), "expected ", size, " bytes (", records_per_file, " records of ", record.bytes(),
+           "), got ", bytes);
+    }
   }
   const Index count = static_cast<Index>(names.size()) * records_per_file;
-  Tensor<std::uint8_t> images(Shape{count, cifar_side, cifar_side, 3}, uninitialized);
-  std::uint8_t* pixels = images.data();
+  Tensor<std::uint8_t> images(Shape{count, 32, 32, 3}, uninitialized);
+  std::uint8_t* to = images.data();
   for (const auto name : names) {
-    read_cifar_file(folder / name, records_per_file, label_counts, labels, pixels);
-    pixels += records_per_file * cifar_bytes;
+    parse_cifar(read_bytes(folder / name, size), (folder / name).string(), records_per_file, record, labels, to);
+    to += images.size() / static_cast<Index>(names.size());
   }
   return images;
 }

@@ -1,4 +1,4 @@
-// Transforms: what is done to each image on its way into a batch.
+// Transforms: what is done to each image on its way into a batch. The simple ones; others stand in files of their own.
 #pragma once
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/elementwise.hpp>
 #include <residua/core/options.hpp>
 #include <residua/core/random.hpp>
 #include <residua/core/tensor.hpp>
@@ -20,7 +21,13 @@ using Transform = std::function<Tensor<S>(Tensor<S> image, Random& random)>;
 namespace detail {
 
 inline void check_image(const char* transform, const Shape& image) {
-  if (image.rank() != 3) fail(transform, "expected an image [H, W, C], got ", image);
+  if (image.rank() != 3 || image.size() == 0) fail(transform, "expected an image [H, W, C], got ", image);
+}
+
+/// The position among `count` whose pixel is seen at `position` when the outermost pixels are mirrors.
+inline Index reflected(Index position, Index count) {
+  if (position < 0) return -position;
+  return position < count ? position : 2 * (count - 1) - position;
 }
 
 }  // namespace detail
@@ -41,10 +48,16 @@ struct Normalize {
     for (const double deviation : std) {
       if (!(deviation > 0)) fail("Normalize", "expected a positive std, got ", deviation);
     }
-    MatrixMap<S> x = image.matrix();
-    for (Index c = 0; c < channels; ++c) {
-      const auto k = static_cast<std::size_t>(c);
-      x.col(c).array() = (x.col(c).array() - static_cast<S>(mean[k])) / static_cast<S>(std[k]);
+    // One row of the image, each pixel's channels: what is subtracted there and what it is divided by.
+    const Index row = image.dim(1) * channels;
+    Tensor<S> means(Shape{row}, uninitialized), stds(Shape{row}, uninitialized);
+    S *const m = means.data(), *const d = stds.data(), *x = image.data();
+    for (Index i = 0; i < row; ++i) {
+      m[i] = static_cast<S>(mean[static_cast<std::size_t>(i % channels)]);
+      d[i] = static_cast<S>(std[static_cast<std::size_t>(i % channels)]);
+    }
+    for (Index h = 0; h < image.dim(0); ++h, x += row) {
+      kernels::map_range(row, x, [](auto v, auto shift, auto scale) { return (v - shift) / scale; }, x, m, d);
     }
     return image;
   }
@@ -96,13 +109,22 @@ struct RandomCrop {
     const Index top = random.below(spare_h + 1) - padding.height, left = random.below(spare_w + 1) - padding.width;
 
     Tensor<S> cropped(Shape{size.height, size.width, C});
-    const S* x = image.cdata();
+    // Columns first … last - 1 of the window lie within the image.
+    const Index first = std::clamp<Index>(-left, 0, size.width), last = std::clamp(W - left, first, size.width);
     S* y = cropped.data();
-    for (Index h = 0; h < size.height; ++h) {
-      for (Index w = 0; w < size.width; ++w, y += C) {
-        const Index from_h = source(top + h, H), from_w = source(left + w, W);
-        if (from_h >= 0 && from_w >= 0) std::copy_n(x + (from_h * W + from_w) * C, C, y);
-      }
+    for (Index h = 0; h < size.height; ++h, y += size.width * C) {
+      const Index from_h = source(top + h, H);
+      if (from_h < 0) continue;
+      const S* const x = image.cdata() + from_h * W * C;
+      const auto copy_padding = [&](Index begin, Index end) {
+        for (Index w = begin; w < end; ++w) {
+          const Index from_w = source(left + w, W);
+          if (from_w >= 0) std::copy_n(x + from_w * C, C, y + w * C);
+        }
+      };
+      copy_padding(0, first);
+      if (first < last) std::copy_n(x + (left + first) * C, (last - first) * C, y + first * C);
+      copy_padding(last, size.width);
     }
     return cropped;
   }
@@ -110,9 +132,36 @@ struct RandomCrop {
  private:
   /// The position whose pixel is seen at `position`, which may be outside; −1 where zeros are.
   Index source(Index position, Index count) const {
-    if (position >= 0 && position < count) return position;
-    if (padding_mode == PaddingMode::zeros) return -1;
-    return position < 0 ? -position : 2 * (count - 1) - position;
+    const bool zeros = padding_mode == PaddingMode::zeros && (position < 0 || position >= count);
+    return zeros ? -1 : detail::reflected(position, count);
+  }
+};
+
+/// Fills a square at a random place, which the image's border may cut, with zeros or with a value for each channel
+/// (DeVries and Taylor 2017). After Normalize, zero is the mean. The centre is any pixel of the image. Throws Error for
+/// a size below 1, or another number of values than channels.
+struct Cutout {
+  Index size = 0;
+  std::vector<double> value = {};  ///< empty: zeros
+
+  template <typename S>
+  Tensor<S> operator()(Tensor<S> image, Random& random) const {
+    detail::check_image("Cutout", image.shape());
+    const Index H = image.dim(0), W = image.dim(1), C = image.dim(2);
+    detail::require_at_least("Cutout", "size", 1, size);
+    if (!value.empty() && static_cast<Index>(value.size()) != C) {
+      fail("Cutout", "expected a value for each of ", C, " channels, got ", value.size());
+    }
+    const Index top = random.below(H) - size / 2, left = random.below(W) - size / 2;
+    S* const x = image.data();
+    for (Index h = std::max<Index>(top, 0); h < std::min(top + size, H); ++h) {
+      for (Index w = std::max<Index>(left, 0); w < std::min(left + size, W); ++w) {
+        for (Index c = 0; c < C; ++c) {
+          x[(h * W + w) * C + c] = value.empty() ? S(0) : static_cast<S>(value[static_cast<std::size_t>(c)]);
+        }
+      }
+    }
+    return image;
   }
 };
 
