@@ -73,7 +73,7 @@ void train(const Settings& settings) {
   const Normalize normalize{.mean = {0.4914, 0.4822, 0.4465}, .std = {0.2470, 0.2435, 0.2616}};
   const RandomCrop crop{.size = 32, .padding = 4, .padding_mode = PaddingMode::reflect};
   const DataLoader<float> batches(train_data, {.batch_size = settings.batch, .shuffle = true, .drop_last = true}, rng,
-                         {crop, RandomHorizontalFlip{}, normalize});
+                                  {crop, RandomHorizontalFlip{}, normalize});
   const DataLoader<float> test_batches(test_data, {.batch_size = 100}, rng, {normalize});
   if (batches.size() == 0) {
     fail("train_image_classifier", "expected at least one batch of ", settings.batch, " images, got ",

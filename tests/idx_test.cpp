@@ -91,7 +91,9 @@ TEST(ParseIdx, AsksForNoMemoryForSizesThatTheBytesDoNotHold) {
 /// A folder with what a set of MNIST's kind has: three images of 2×2 with labels 7, 0, 9.
 class Mnist : public testing::Test {
  protected:
-  static std::vector<int> images() { return {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}; }
+  static std::vector<int> images() {
+    return {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  }
   static std::vector<int> labels() { return {0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 9}; }
 
   void write(const std::string& name, const std::vector<int>& numbers) const {
@@ -154,7 +156,8 @@ TEST_F(Mnist, TellsWhatIsWrong) {
 TEST_F(Mnist, ReadsSingleFiles) {
   write("a", labels());
   EXPECT_EQ(read_idx(folder_ / "a"), Tensor<std::uint8_t>(Shape{3}, std::vector<std::uint8_t>{7, 0, 9}));
-  EXPECT_EQ(message([&] { read_idx(folder_ / "b"); }), path("b") + ": expected an IDX file, got: No such file or directory");
+  EXPECT_EQ(message([&] { read_idx(folder_ / "b"); }),
+            path("b") + ": expected an IDX file, got: No such file or directory");
   EXPECT_EQ(message([&] { read_idx(folder_); }), folder_.string() + ": expected an IDX file, got: Is a directory");
 }
 

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -117,7 +119,9 @@ TEST(MakeBatch, TellsWhatIsWrong) {
             "make_batch: expected inputs of one shape, [4, 4, 1], got [2, 2, 1] at index 1");
   struct Uneven {
     Index size() const { return 3; }
-    Sample<float, Tensor<float>> operator[](Index i) const { return {Tensor<float>(Shape{1}), Tensor<float>(Shape{i})}; }
+    Sample<float, Tensor<float>> operator[](Index i) const {
+      return {Tensor<float>(Shape{1}), Tensor<float>(Shape{i})};
+    }
   };
   EXPECT_EQ(message([&] {
               make_batch<float>(Uneven(), std::vector<Index>{1, 2});

@@ -74,7 +74,9 @@ TEST(Transforms, RefuseWhatIsNoImage) {
   };
   EXPECT_EQ(fails(Normalize{.mean = {0}, .std = {1}}, {2, 4, 4, 1}),
             "Normalize: expected an image [H, W, C], got [2, 4, 4, 1]");
-  EXPECT_EQ(fails(RandomHorizontalFlip{.p = 0}, {4, 4}), "RandomHorizontalFlip: expected an image [H, W, C], got [4, 4]");
+  EXPECT_EQ(fails(RandomHorizontalFlip{.p = 0}, {4, 4}),
+            "RandomHorizontalFlip: expected an image [H, W, C], got [4, 4]");
+  EXPECT_EQ(fails(Cutout{.size = 1}, {4, 0, 1}), "Cutout: expected an image [H, W, C], got [4, 0, 1]");
   EXPECT_EQ(fails(RandomCrop{.size = 2}, {}), "RandomCrop: expected an image [H, W, C], got []");
 }
 
@@ -176,14 +178,21 @@ TYPED_TEST(Torchvision, ComputesTheSame) {
     EXPECT_TRUE(golden::agree(x, cases.at("x"), {})) << name << " changes an image it shares";
   };
   for (const std::string kind : {"color_", "gray_"}) {
-    for (const auto& [text, factor] : {std::pair{"0", 0.0}, {"0.5", 0.5}, {"1.75", 1.75}}) {
+    const auto check_factor = [&](const std::string& text, double factor) {
       check("brightness_" + kind + text, [&](Tensor<S> x) { return adjust_brightness(x, factor); });
       check("contrast_" + kind + text, [&](Tensor<S> x) { return adjust_contrast(x, factor); });
       check("saturation_" + kind + text, [&](Tensor<S> x) { return adjust_saturation(x, factor); });
-    }
-    for (const auto& [text, turn] : {std::pair{"-0.5", -0.5}, {"-0.125", -0.125}, {"0.0", 0.0}, {"0.25", 0.25}}) {
+    };
+    const auto check_hue = [&](const std::string& text, double turn) {
       check("hue_" + kind + text, [&](Tensor<S> x) { return adjust_hue(x, turn); });
-    }
+    };
+    check_factor("0", 0);
+    check_factor("0.5", 0.5);
+    check_factor("1.75", 1.75);
+    check_hue("-0.5", -0.5);
+    check_hue("-0.125", -0.125);
+    check_hue("0.0", 0);
+    check_hue("0.25", 0.25);
   }
   const auto check_blur = [&](const std::string& name, Pair kernel_size, double sigma) {
     check("blur_" + name, [&](Tensor<S> x) { return gaussian_blur(x, kernel_size, sigma); });
@@ -299,8 +308,9 @@ TEST(GaussianBlur, DrawsASigmaAndKeepsAConstantImage) {
   const Tensor<double> image = colors();
   EXPECT_EQ((GaussianBlur{.kernel_size = 3, .sigma = {0.5, 0.5}}(image, rng)), gaussian_blur(image, 3, 0.5));
   EXPECT_EQ(gaussian_blur(image, 3, 1e-300), image);
-  const Tensor<double> one = GaussianBlur{.kernel_size = 3}(image, rng), two = GaussianBlur{.kernel_size = 3}(image, rng);
-  EXPECT_NE(one, two);
+  const GaussianBlur blur{.kernel_size = 3};
+  const Tensor<double> once = blur(image, rng), again = blur(image, rng);
+  EXPECT_NE(once, again);
 }
 
 TEST(GaussianBlur, TellsWhatIsWrong) {

@@ -21,16 +21,10 @@ struct Batch {
   Targets targets;   ///< N labels, or a tensor (N, …)
 };
 
-namespace detail {
-
-template <typename Data>
-using TargetOf = decltype(std::declval<const Data&>()[Index{}].target);
-
-}  // namespace detail
-
 /// What the targets of a dataset become in a batch: labels std::vector<Index>, tensors one Tensor<S>.
 template <typename S, Dataset Data>
-using TargetsOf = std::conditional_t<std::is_convertible_v<detail::TargetOf<Data>, Index>, std::vector<Index>, Tensor<S>>;
+using TargetsOf = std::conditional_t<std::is_integral_v<decltype(std::declval<const Data&>()[Index{}].target)>,
+                                     std::vector<Index>, Tensor<S>>;
 
 namespace detail {
 
@@ -94,10 +88,16 @@ Batch<S, TargetsOf<S, Data>> make_batch(const Data& data, std::span<const Index>
   }
   const auto sample_at = [&](Index index) {
     auto sample = data[index];
+    using X = decltype(sample.input);
+    using T = decltype(sample.target);
+    static_assert(std::is_same_v<X, Tensor<S>> || std::is_same_v<X, Tensor<std::uint8_t>>,
+                  "residua: a sample's input is a Tensor<S>, or a Tensor<std::uint8_t>");
+    static_assert(std::is_same_v<T, Tensor<S>> || std::is_integral_v<T>,
+                  "residua: a sample's target is a Tensor<S>, or a label");
     Tensor<S> x = detail::to_numbers<S>(std::move(sample.input));
     Random own = random.split(static_cast<std::uint64_t>(index));
     for (const auto& transform : transforms) x = transform(std::move(x), own);
-    return Sample<S, decltype(sample.target)>{std::move(x), std::move(sample.target)};
+    return Sample<S, T>{std::move(x), std::move(sample.target)};
   };
 
   // The first sample tells the shape of all.

@@ -12,9 +12,12 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace detail {
 
-inline void check_colors(const char* place, const Shape& image, double factor) {
+inline void check_colors(const char* place, const Shape& image) {
   check_image(place, image);
   if (image[2] != 1 && image[2] != 3) fail(place, "expected an image of 1 or 3 channels, got ", image);
+}
+
+inline void check_factor(const char* place, double factor) {
   if (!(factor >= 0 && std::isfinite(factor))) fail(place, "expected a finite factor of at least 0, got ", factor);
 }
 
@@ -73,14 +76,16 @@ void turn_hue(S* x, S turn) {
 /// negative or not finite; so do the three below.
 template <typename S>
 Tensor<S> adjust_brightness(Tensor<S> image, double factor) {
-  detail::check_colors("adjust_brightness", image.shape(), factor);
+  detail::check_colors("adjust_brightness", image.shape());
+  detail::check_factor("adjust_brightness", factor);
   return detail::blend(std::move(image), factor, [](const S*) { return S(0); });
 }
 
 /// y = factor · x + (1 − factor) · m, kept between 0 and 1; m is the mean of the image in gray.
 template <typename S>
 Tensor<S> adjust_contrast(Tensor<S> image, double factor) {
-  detail::check_colors("adjust_contrast", image.shape(), factor);
+  detail::check_colors("adjust_contrast", image.shape());
+  detail::check_factor("adjust_contrast", factor);
   const Index C = image.features(), pixels = image.rows();
   const S* const x = image.cdata();
   double sum = 0;
@@ -92,7 +97,8 @@ Tensor<S> adjust_contrast(Tensor<S> image, double factor) {
 /// y = factor · x + (1 − factor) · gray(x), kept between 0 and 1; images of one channel stay as they are.
 template <typename S>
 Tensor<S> adjust_saturation(Tensor<S> image, double factor) {
-  detail::check_colors("adjust_saturation", image.shape(), factor);
+  detail::check_colors("adjust_saturation", image.shape());
+  detail::check_factor("adjust_saturation", factor);
   const Index C = image.features();
   if (C == 1) return image;
   return detail::blend(std::move(image), factor, [C](const S* x) { return detail::gray(x, C); });
@@ -102,7 +108,7 @@ Tensor<S> adjust_saturation(Tensor<S> image, double factor) {
 template <typename S>
 Tensor<S> adjust_hue(Tensor<S> image, double factor) {
   if (!(factor >= -0.5 && factor <= 0.5)) fail("adjust_hue", "expected a factor from -0.5 to 0.5, got ", factor);
-  detail::check_colors("adjust_hue", image.shape(), 0);
+  detail::check_colors("adjust_hue", image.shape());
   if (image.features() == 1) return image;
   S* x = image.data();
   for (Index p = 0; p < image.rows(); ++p, x += 3) detail::turn_hue(x, static_cast<S>(factor));
@@ -124,7 +130,7 @@ struct ColorJitter {
       }
     }
     if (!(hue >= 0 && hue <= 0.5)) fail("ColorJitter", "expected a hue from 0 to 0.5, got ", hue);
-    detail::check_colors("ColorJitter", image.shape(), 0);
+    detail::check_colors("ColorJitter", image.shape());
     const auto factor = [&](double strength) { return random.uniform(std::max(0.0, 1 - strength), 1 + strength); };
     for (const Index change : randperm(4, random)) {
       if (change == 0 && brightness > 0) image = adjust_brightness(std::move(image), factor(brightness));
