@@ -1,0 +1,153 @@
+// State: all that must be remembered for work to go on as if it had never stopped, by name.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <residua/core/visit.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// One remembered value: where it is, and what another value must be like to take its place.
+struct StateEntry {
+  using Value = std::variant<double*, std::int64_t*, std::uint64_t*, bool*, std::vector<double>*, Tensor<float>*,
+                             Tensor<double>*>;
+
+  std::string name;
+  Value value;
+  Shape shape = {};                ///< of a tensor
+  Layout layout = Layout::plain;   ///< of a tensor, in files
+  bool may_be_empty = false;       ///< a tensor that is there only once it is needed
+};
+
+/// Sees the members that a visit shows, and writes down where they are.
+///
+///     v("step", self.step_);                    // a number: double, Index, std::uint64_t, bool
+///     v("losses", self.losses_);                // a std::vector<double> of any length
+///     v("mean", self.mean_);                    // a tensor, of the shape it has
+///     v("exp_avg", self.exp_avg_, parameter);   // a tensor that is empty or like a parameter's value
+///     v("inner", self.inner_);                  // anything with state of its own: a network, an optimizer, a Random …
+class StateVisitor {
+ public:
+  explicit StateVisitor(std::vector<StateEntry>& entries, std::string section = "")
+      : entries_(entries), path_(std::move(section)) {}
+
+  template <typename T>
+  void operator()(std::string_view name, T& member) {
+    const std::size_t length = enter(name);
+    if constexpr (std::is_constructible_v<StateEntry::Value, std::remove_const_t<T>*> && !std::is_class_v<T>) {
+      add(member);
+    } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+      add(member);
+    } else {
+      object(member);
+    }
+    path_.resize(length);
+  }
+
+  template <typename S>
+  void operator()(std::string_view name, Tensor<S>& tensor) {
+    const std::size_t length = enter(name);
+    entries_.push_back({path_, &tensor, tensor.shape()});
+    path_.resize(length);
+  }
+
+  template <typename S>
+  void operator()(std::string_view name, Tensor<S>& tensor, const ParameterData<S>& like) {
+    const std::size_t length = enter(name);
+    entries_.push_back({path_, &tensor, like.value.shape(), like.layout, true});
+    path_.resize(length);
+  }
+
+ private:
+  std::size_t enter(std::string_view name) {
+    const std::size_t length = path_.size();
+    if (!path_.empty() && path_.back() != '/' && !name.empty()) path_ += '.';
+    path_ += name;
+    return length;
+  }
+
+  template <typename T>
+  void add(T& value) {
+    entries_.push_back({path_, &value});
+  }
+
+  template <typename T>
+  void object(T& member) {
+    if constexpr (requires { member.visit_state(*this); }) {
+      member.visit_state(*this);
+    } else if constexpr (requires { typename T::Scalar; }) {
+      network<typename T::Scalar>(member);
+    } else {
+      T::visit(member, *this);
+    }
+  }
+
+  /// Parameters and buffers, by the names that PyTorch gives them.
+  template <typename S, typename Net>
+  void network(Net& net) {
+    struct Collect : Visitor<S> {
+      std::vector<StateEntry>* entries;
+      void parameter(const std::string& path, Parameter<S>& p) override {
+        entries->push_back({path, &p.value, p.value.shape(), p.layout});
+      }
+      void buffer(const std::string& path, Buffer<S>& b) override {
+        entries->push_back({path, &b.value, b.value.shape(), b.layout});
+      }
+    } collect;
+    collect.entries = &entries_;
+    walk<S>(net, collect, path_);
+  }
+
+  std::vector<StateEntry>& entries_;
+  std::string path_;
+};
+
+/// What belongs to a run, put together by name, to be saved and gone on with:
+///
+///     State run;
+///     run.add("", net).add("optimizer", optimizer).add("schedule", schedule).add("rng", rng);
+///     save_checkpoint(run, "run.safetensors");         // io/checkpoint.hpp
+///     resume(run, "run.safetensors");
+///
+/// The entries of a part are named part/entry, those of the part without a name entry alone: a network's are then
+/// PyTorch's. A part is anything with a `visit` (or `visit_state`); it must outlive the State and stay in place.
+class State {
+ public:
+  /// Throws Error for a name that is there already or has a slash in it.
+  template <typename T>
+  State& add(const std::string& name, T& part) {
+    if (name.find('/') != std::string::npos) fail("State", "expected a name without a slash, got '", name, "'");
+    for (const Part& other : parts_) {
+      if (other.name == name) fail("State", "expected parts of different names, got two named '", name, "'");
+    }
+    parts_.push_back({name, [&part](StateVisitor& visitor) { visitor("", part); }});
+    return *this;
+  }
+
+  /// All values, as they are now.
+  std::vector<StateEntry> entries() const {
+    std::vector<StateEntry> all;
+    for (const Part& part : parts_) {
+      StateVisitor visitor(all, part.name.empty() ? "" : part.name + '/');
+      part.show(visitor);
+    }
+    return all;
+  }
+
+ private:
+  struct Part {
+    std::string name;
+    std::function<void(StateVisitor&)> show;
+  };
+  std::vector<Part> parts_;
+};
+
+}  // namespace residua::inline RESIDUA_ABI

@@ -1,0 +1,151 @@
+// Optimizer: what moves parameters against their gradients, and what all kinds of it have in common.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <residua/core/parameter.hpp>
+#include <residua/core/state.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+/// What a schedule sees of an optimizer: each group's learning rate and, where it has one, its momentum.
+class ScheduledGroups {
+ public:
+  virtual ~ScheduledGroups() = default;
+  virtual Index group_count() const = 0;
+  virtual double& lr(Index group) = 0;
+  virtual double* momentum(Index group) = 0;  ///< Adam's is beta1; null where there is none
+};
+
+/// Any optimizer: what a training loop asks of it.
+template <typename S>
+class Optimizer : public ScheduledGroups {
+ public:
+  /// Moves every parameter that is not frozen and has a gradient.
+  virtual void step() = 0;
+
+  /// All parameters, group after group.
+  virtual const std::vector<ParameterHandle<S>>& parameters() const = 0;
+
+  /// Forgets the gradients; the next backward pass begins from nothing.
+  void zero_grad() {
+    for (auto& p : parameters()) p->grad = {};
+  }
+
+  /// Shows what a resumed run must know.
+  virtual void visit_state(StateVisitor& v) = 0;
+};
+
+/// Parameters with options of their own, for example without weight decay.
+template <typename S, typename Options>
+struct ParameterGroup {
+  std::vector<ParameterHandle<S>> parameters;
+  Options options;
+};
+
+/// What the kinds of optimizers share. A kind says by which rules its options go and how it moves one parameter, and
+/// keeps a Memory for each, which shows its tensors by `visit(self, v, parameter)`.
+template <typename S, typename Options, typename Memory>
+class GroupedOptimizer : public Optimizer<S> {
+ public:
+  using Group = ParameterGroup<S, Options>;
+
+  /// A group's options; they may be changed between steps.
+  Options& options(Index group = 0) { return options_[checked(group)]; }
+  const Options& options(Index group = 0) const { return options_[checked(group)]; }
+
+  /// Moves every parameter that is not frozen and has a gradient. Throws Error, with nothing moved, where a gradient or
+  /// what is kept for a parameter has another shape than the parameter, or where options break the constructor's rules.
+  void step() final {
+    check();
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      auto& p = *parameters_[i];
+      if (p.requires_grad && !p.grad.empty()) move(options_[group_of_[i]], p.value, p.grad, memory_[i]);
+    }
+  }
+
+  const std::vector<ParameterHandle<S>>& parameters() const final { return parameters_; }
+  Index group_count() const final { return static_cast<Index>(options_.size()); }
+  double& lr(Index group) final { return options(group).lr; }
+  double* momentum(Index group) final {
+    if constexpr (requires(Options o) { o.betas; }) {
+      return &options(group).betas[0];
+    } else {
+      return &options(group).momentum;
+    }
+  }
+
+  void visit_state(StateVisitor& v) final {
+    for (Index group = 0; group < group_count(); ++group) {
+      const std::string prefix = "group" + std::to_string(group);
+      v(prefix + ".lr", lr(group));
+      v(prefix + ".momentum", *momentum(group));
+    }
+    for (std::size_t i = 0; i < memory_.size(); ++i) {
+      Memory::visit(memory_[i], [&, prefix = std::to_string(i) + '.'](std::string_view name, auto& member,
+                                                                      const auto&... like) {
+        v(prefix + std::string(name), member, like...);
+      }, *parameters_[i]);
+    }
+  }
+
+ protected:
+  GroupedOptimizer(const char* kind, std::vector<Group> groups) : kind_(kind) {
+    for (Group& group : groups) {
+      for (auto& p : group.parameters) {
+        if (std::find(parameters_.begin(), parameters_.end(), p) != parameters_.end()) {
+          fail(kind, "expected each parameter once, got number ", parameters_.size(), " again");
+        }
+        parameters_.push_back(p);
+        group_of_.push_back(options_.size());
+      }
+      options_.push_back(group.options);
+    }
+    if (parameters_.empty()) fail(kind, "expected at least one parameter, got none");
+    memory_.resize(parameters_.size());
+  }
+
+  /// Throws Error for options that break a rule.
+  virtual void check_options(const Options& options) const = 0;
+
+  /// One step of one parameter.
+  virtual void move(const Options& options, Tensor<S>& value, const Tensor<S>& grad, Memory& memory) const = 0;
+
+  /// Throws Error for anything that step() would stumble over.
+  void check() {
+    for (const Options& options : options_) check_options(options);
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const auto& p = *parameters_[i];
+      check_shape("gradient", p.grad, i);
+      Memory::visit(memory_[i], [&](std::string_view name, auto& member, const auto&...) {
+        if constexpr (requires { check_shape(name, member, i); }) check_shape(name, member, i);
+      }, p);
+    }
+  }
+
+ private:
+  void check_shape(std::string_view what, const Tensor<S>& tensor, std::size_t i) const {
+    const Shape& expected = parameters_[i]->value.shape();
+    if (!tensor.empty() && tensor.shape() != expected) {
+      fail(kind_, "expected a ", what, " of shape ", expected, " for parameter ", i, ", got ", tensor.shape());
+    }
+  }
+
+  std::size_t checked(Index group) const {
+    if (group < 0 || group >= group_count()) {
+      fail(kind_, "expected a group from 0 to ", group_count() - 1, ", got ", group);
+    }
+    return static_cast<std::size_t>(group);
+  }
+
+  const char* kind_;
+  std::vector<Options> options_;               // by group
+  std::vector<ParameterHandle<S>> parameters_;
+  std::vector<std::size_t> group_of_;          // by parameter
+  std::vector<Memory> memory_;                 // by parameter
+};
+
+}  // namespace residua::inline RESIDUA_ABI
