@@ -12,6 +12,11 @@
 
 #include <gtest/gtest.h>
 
+#include <residua/optim/adam.hpp>
+#include <residua/optim/averaged_model.hpp>
+#include <residua/optim/clip_grad.hpp>
+#include <residua/optim/rmsprop.hpp>
+
 #include "small_net.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -137,6 +142,52 @@ TEST(Allocation, TrainingStepAsksForNothing) {
   for (int threads : {1, 2, 3}) {
     check_training_step<float>(threads);
     check_training_step<double>(threads);
+  }
+  set_num_threads(before);
+}
+
+/// Gradients that are there, clipped and followed.
+template <typename S>
+void check_optimizer_steps(Optimizer<S>& optimizer) {
+  const auto step = [&] {
+    clip_grad_norm(optimizer.parameters(), 1e-3);
+    optimizer.step();
+  };
+  for (int i = 0; i < 3; ++i) step();
+  const Asked steps = asked([&] {
+    for (int i = 0; i < 20; ++i) step();
+  });
+  EXPECT_EQ(steps.requests, 0u);
+  EXPECT_EQ(steps.copies, 0u);
+  EXPECT_EQ(steps.mallocs, 0);
+}
+
+TEST(Allocation, OptimizersAskForNothing) {
+  const int before = num_threads();
+  for (int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    auto net = small_net::make<float>();
+    small_net::gradients(net, small_net::Batch<float>(8));
+    SGD<float> sgd(net.parameters(), {.lr = 1e-3, .momentum = 0.9});
+    Adam<float> adam(net.parameters(), {.amsgrad = true});
+    AdamW<float> adamw(net.parameters());
+    RMSprop<float> rmsprop(net.parameters(), {.lr = 1e-3, .momentum = 0.9, .centered = true});
+    check_optimizer_steps(sgd);
+    check_optimizer_steps(adam);
+    check_optimizer_steps(adamw);
+    check_optimizer_steps(rmsprop);
+
+    // An average walks by name, for which the system is asked, but neither for tensors nor for copies.
+    AveragedModel average(net, {.decay = 0.99});
+    average.update(net);
+    const Asked updates = asked([&] {
+      for (int i = 0; i < 5; ++i) {
+        adam.step();
+        average.update(net);
+      }
+    });
+    EXPECT_EQ(updates.requests, 0u);
+    EXPECT_EQ(updates.copies, 0u);
   }
   set_num_threads(before);
 }

@@ -1,4 +1,4 @@
-// Golden files: what PyTorch computed, read and compared with what residua computes. golden/make_golden.py makes them.
+// Golden files: what PyTorch computed, read and compared with what residua computes. golden/make_golden*.py make them.
 #pragma once
 
 #include <algorithm>

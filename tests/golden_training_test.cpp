@@ -1,4 +1,4 @@
-// The optimizer, its schedules and a whole training run, step by step beside PyTorch.
+// A whole training run, step by step beside PyTorch.
 #include <residua/residua.hpp>
 
 #include "golden.hpp"
@@ -6,88 +6,6 @@
 namespace {
 
 using namespace residua;
-
-// --- fifty steps of SGD ----------------------------------------------------------------------------------------------
-
-/// Minimises Σ curvature · w² / 2 − target · w, whose gradient is curvature · w − target.
-class GoldenOptimizer : public testing::Test {
- protected:
-  static constexpr golden::Tolerance exact{.absolute = 1e-10, .relative = 1e-10};
-
-  /// Compares every step of SGD with the case's, and with a schedule the lr and momentum it was done with.
-  /// `schedule(optimizer)` makes the schedule, or nothing.
-  template <typename Schedule>
-  void check(const std::string& name, const SGDOptions& options, Schedule&& schedule) {
-    const auto tensors = golden::read("optimizer");
-    const auto &curvature = tensors.at("problem:curvature"), &target = tensors.at("problem:target");
-    const Tensor<double>& steps = tensors.at(name + ":w");
-    Parameter<double> w(tensors.at("problem:start"));
-    SGD<double> optimizer({w.handle()}, options);
-    auto scheduled = schedule(optimizer);
-
-    Tensor<double> got(steps.shape()), lr(Shape{steps.dim(0)}), momentum(Shape{steps.dim(0)});
-    for (Index step = 0; step < steps.dim(0); ++step) {
-      lr(step) = optimizer.options.lr;
-      momentum(step) = optimizer.options.momentum;
-      optimizer.zero_grad();
-      w.add_gradient(curvature.carray() * w.value.carray() - target.carray());
-      optimizer.step();
-      got.matrix().row(step) = w.value.carray().matrix();
-      scheduled.step();
-    }
-    EXPECT_TRUE(golden::agree(got, steps, exact)) << name << ":w";
-    if (!tensors.contains(name + ":lr")) return;
-    EXPECT_TRUE(golden::agree(lr, tensors.at(name + ":lr"), exact)) << name << ":lr";
-    EXPECT_TRUE(golden::agree(momentum, tensors.at(name + ":momentum"), exact)) << name << ":momentum";
-  }
-
-  void check(const std::string& name, const SGDOptions& options) {
-    struct Constant {
-      void step() {}
-    };
-    check(name, options, [](auto&) { return Constant{}; });
-  }
-};
-
-TEST_F(GoldenOptimizer, SGD) {
-  check("sgd/plain", {.lr = 0.1});
-  check("sgd/momentum", {.lr = 0.1, .momentum = 0.9});
-  check("sgd/dampening", {.lr = 0.1, .momentum = 0.8, .dampening = 0.3});
-  check("sgd/nesterov", {.lr = 0.1, .momentum = 0.9, .nesterov = true});
-  check("sgd/weight_decay", {.lr = 0.1, .weight_decay = 0.05});
-  check("sgd/all", {.lr = 0.03, .momentum = 0.85, .weight_decay = 5e-3, .nesterov = true});
-}
-
-TEST_F(GoldenOptimizer, CosineAnnealingLR) {
-  const auto cosine = [](const CosineAnnealingLROptions& options) {
-    return [=](SGD<double>& optimizer) { return CosineAnnealingLR(optimizer, options); };
-  };
-  check("cosine/default", {.lr = 0.1, .momentum = 0.9}, cosine({.T_max = 50}));
-  check("cosine/eta_min", {.lr = 0.2}, cosine({.T_max = 50, .eta_min = 0.01}));
-  check("cosine/beyond_T_max", {.lr = 0.1}, cosine({.T_max = 20, .eta_min = 0.01}));
-}
-
-TEST_F(GoldenOptimizer, OneCycleLR) {
-  const auto one_cycle = [](OneCycleLROptions options) {
-    options.total_steps = 50;
-    return [=](SGD<double>& optimizer) { return OneCycleLR(optimizer, options); };
-  };
-  const SGDOptions momentum{.lr = 0.1, .momentum = 0.9};
-  check("one_cycle/default", momentum, one_cycle({.max_lr = 0.2}));
-  check("one_cycle/linear", momentum, one_cycle({.max_lr = 0.2, .anneal_strategy = AnnealStrategy::linear}));
-  check("one_cycle/three_phase", momentum, one_cycle({.max_lr = 0.2, .pct_start = 0.25, .three_phase = true}));
-  check("one_cycle/fixed_momentum", momentum, one_cycle({.max_lr = 0.2, .cycle_momentum = false}));
-  check("one_cycle/nesterov", {.lr = 0.1, .momentum = 0.9, .nesterov = true},
-        one_cycle({.max_lr = 0.1, .pct_start = 0.2}));
-  check("one_cycle/factors", {.lr = 0.1, .momentum = 0.5},
-        one_cycle({.max_lr = 0.2,
-                   .base_momentum = 0.7,
-                   .max_momentum = 0.9,
-                   .div_factor = 10,
-                   .final_div_factor = 100}));
-}
-
-// --- a hundred steps of a residual network ---------------------------------------------------------------------------
 
 /// The losses of the run in training.golden: a small residual network, four batches of eight images in turn. Running
 /// statistics at the end of the hundred steps are compared in double.

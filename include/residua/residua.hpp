@@ -9,6 +9,7 @@
 #include <residua/core/random.hpp>
 #include <residua/core/record.hpp>
 #include <residua/core/shape.hpp>
+#include <residua/core/state.hpp>
 #include <residua/core/tape.hpp>
 #include <residua/core/tensor.hpp>
 #include <residua/core/tensor_ops.hpp>
@@ -50,8 +51,17 @@
 #include <residua/loss/cross_entropy.hpp>
 #include <residua/loss/mse_loss.hpp>
 #include <residua/loss/smooth_l1_loss.hpp>
-#include <residua/optim/schedules.hpp>
+#include <residua/optim/adam.hpp>
+#include <residua/optim/averaged_model.hpp>
+#include <residua/optim/clip_grad.hpp>
+#include <residua/optim/cosine_annealing_lr.hpp>
+#include <residua/optim/linear_warmup.hpp>
+#include <residua/optim/multi_step_lr.hpp>
+#include <residua/optim/one_cycle_lr.hpp>
+#include <residua/optim/reduce_lr_on_plateau.hpp>
+#include <residua/optim/rmsprop.hpp>
 #include <residua/optim/sgd.hpp>
+#include <residua/optim/step_lr.hpp>
 #include <residua/data/batch.hpp>
 #include <residua/data/blur_and_noise.hpp>
 #include <residua/data/cifar.hpp>

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
-"""Makes the golden files beside it: what PyTorch computes, in double, for the layers, losses and optimizers of residua.
+"""Makes the golden files beside it: what PyTorch computes, in double, for the layers and losses of residua.
 
     /usr/bin/python3 tests/golden/make_golden.py
+
+make_golden_optim.py makes that of optimizers and schedules.
 
 Inputs are drawn in float, so that a test in float and one in double start from the same numbers. Images are computed
 channels-first, as PyTorch has them, and written channels-last, as residua has them: images (N, H, W, C), weights of
@@ -565,52 +567,6 @@ def block():
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def optimizer():
-    """Fifty steps on Σ curvature · w² / 2 − target · w, whose gradient is curvature · w − target."""
-    file = File("optimizer")
-    start, curvature, target = normal(7), uniform(7) * 3, normal(7)
-    for name, tensor in [("start", start), ("curvature", curvature), ("target", target)]:
-        file.add("problem:" + name, tensor)
-
-    def descend(case, schedule=None, **options):
-        w = nn.Parameter(start.clone())
-        sgd = torch.optim.SGD([w], **{"lr": 0.1, **options})
-        scheduled = schedule(sgd) if schedule else None
-        steps, lrs, momenta = [], [], []
-        for _ in range(50):
-            lrs.append(sgd.param_groups[0]["lr"])
-            momenta.append(sgd.param_groups[0]["momentum"])
-            w.grad = curvature * w.detach() - target
-            sgd.step()
-            steps.append(w.detach().clone())
-            if scheduled:
-                scheduled.step()
-        file.add(case + ":w", torch.stack(steps))
-        if scheduled:
-            file.add(case + ":lr", torch.tensor(lrs))
-            file.add(case + ":momentum", torch.tensor(momenta))
-
-    descend("sgd/plain")
-    descend("sgd/momentum", momentum=0.9)
-    descend("sgd/dampening", momentum=0.8, dampening=0.3)
-    descend("sgd/nesterov", momentum=0.9, nesterov=True)
-    descend("sgd/weight_decay", weight_decay=0.05)
-    descend("sgd/all", lr=0.03, momentum=0.85, weight_decay=5e-3, nesterov=True)
-
-    cosine, one_cycle = torch.optim.lr_scheduler.CosineAnnealingLR, torch.optim.lr_scheduler.OneCycleLR
-    descend("cosine/default", lambda sgd: cosine(sgd, 50), momentum=0.9)
-    descend("cosine/eta_min", lambda sgd: cosine(sgd, 50, eta_min=0.01), lr=0.2)
-    descend("cosine/beyond_T_max", lambda sgd: cosine(sgd, 20, eta_min=0.01))
-    descend("one_cycle/default", lambda sgd: one_cycle(sgd, 0.2, 50), momentum=0.9)
-    descend("one_cycle/nesterov", lambda sgd: one_cycle(sgd, 0.1, 50, pct_start=0.2), momentum=0.9, nesterov=True)
-    descend("one_cycle/factors", lambda sgd: one_cycle(sgd, 0.2, 50, div_factor=10, final_div_factor=100,
-                                                       base_momentum=0.7, max_momentum=0.9), momentum=0.5)
-    descend("one_cycle/linear", lambda sgd: one_cycle(sgd, 0.2, 50, anneal_strategy="linear"), momentum=0.9)
-    descend("one_cycle/three_phase", lambda sgd: one_cycle(sgd, 0.2, 50, pct_start=0.25, three_phase=True),
-            momentum=0.9)
-    descend("one_cycle/fixed_momentum", lambda sgd: one_cycle(sgd, 0.2, 50, cycle_momentum=False), momentum=0.9)
-
-
 class SmallNet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -650,6 +606,6 @@ def training():
 
 
 if __name__ == "__main__":
-    for make in [convolution, normalisation, activation, pooling, loss, block, optimizer, training]:
+    for make in [convolution, normalisation, activation, pooling, loss, block, training]:
         generator.manual_seed(2026)  # so that a change in one file changes no other
         make()

@@ -62,6 +62,16 @@ void store(Lane<V>* to, V v, Index n) {
   }
 }
 
+/// √v, lane by lane.
+template <typename V>
+V sqrt(V v) {
+  Eigen::Array<Lane<V>, static_cast<int>(sizeof(V) / sizeof(Lane<V>)), 1> roots;
+  std::memcpy(roots.data(), &v, sizeof v);
+  roots = roots.sqrt();
+  std::memcpy(&v, roots.data(), sizeof v);
+  return v;
+}
+
 /// y[i] = f(x[i], …) for i < size; y may be the memory of an x.
 template <typename S, typename F, typename... X>
 void map_range(Index size, S* y, F&& f, const X*... x) {

@@ -32,6 +32,12 @@ class Network {
   /// Shared handles of all parameters, in visiting order.
   std::vector<ParameterHandle<S>> parameters() { return residua::parameters<S>(self()); }
 
+  /// Those for which predicate(path, parameter) is true.
+  template <typename Predicate>
+  std::vector<ParameterHandle<S>> parameters_if(Predicate&& predicate) {
+    return residua::parameters_if<S>(self(), predicate);
+  }
+
   /// Pairs of path and handle, named as PyTorch names them: "layer1.0.conv1.weight".
   auto named_parameters() { return residua::named_parameters<S>(self()); }
   auto named_buffers() { return residua::named_buffers<S>(self()); }

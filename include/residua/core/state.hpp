@@ -1,7 +1,6 @@
 // State: all that must be remembered for work to go on as if it had never stopped, by name.
 #pragma once
 
-#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -17,7 +16,7 @@ namespace residua::inline RESIDUA_ABI {
 
 /// One remembered value: where it is, and what another value must be like to take its place.
 struct StateEntry {
-  using Value = std::variant<double*, std::int64_t*, std::uint64_t*, bool*, std::vector<double>*, Tensor<float>*,
+  using Value = std::variant<double*, Index*, std::uint64_t*, bool*, std::vector<double>*, Tensor<float>*,
                              Tensor<double>*>;
 
   std::string name;
@@ -42,20 +41,7 @@ class StateVisitor {
   template <typename T>
   void operator()(std::string_view name, T& member) {
     const std::size_t length = enter(name);
-    if constexpr (std::is_constructible_v<StateEntry::Value, std::remove_const_t<T>*> && !std::is_class_v<T>) {
-      add(member);
-    } else if constexpr (std::is_same_v<T, std::vector<double>>) {
-      add(member);
-    } else {
-      object(member);
-    }
-    path_.resize(length);
-  }
-
-  template <typename S>
-  void operator()(std::string_view name, Tensor<S>& tensor) {
-    const std::size_t length = enter(name);
-    entries_.push_back({path_, &tensor, tensor.shape()});
+    show(member);
     path_.resize(length);
   }
 
@@ -67,6 +53,7 @@ class StateVisitor {
   }
 
  private:
+  /// Appends a name to the path; returns how long the path was.
   std::size_t enter(std::string_view name) {
     const std::size_t length = path_.size();
     if (!path_.empty() && path_.back() != '/' && !name.empty()) path_ += '.';
@@ -75,35 +62,42 @@ class StateVisitor {
   }
 
   template <typename T>
-  void add(T& value) {
-    entries_.push_back({path_, &value});
-  }
-
-  template <typename T>
-  void object(T& member) {
+  void show(T& member) {
     if constexpr (requires { member.visit_state(*this); }) {
       member.visit_state(*this);
     } else if constexpr (requires { typename T::Scalar; }) {
       network<typename T::Scalar>(member);
-    } else {
+    } else if constexpr (detail::Visitable<T>) {
       T::visit(member, *this);
+    } else {
+      static_assert(std::is_constructible_v<StateEntry::Value, T*>,
+                    "residua: a visit shows numbers, vectors of double, tensors, and what has a visit of its own");
+      entries_.push_back({path_, &member});
     }
+  }
+
+  template <typename S>
+  void show(Tensor<S>& tensor) { entries_.push_back({path_, &tensor, tensor.shape()}); }
+  template <typename S>
+  void show(Parameter<S>& p) { show_tracked(p); }
+  template <typename S>
+  void show(Buffer<S>& b) { show_tracked(b); }
+
+  /// One without elements is an option that is off.
+  void show_tracked(auto& tracked) {
+    if (!tracked.value.empty()) entries_.push_back({path_, &tracked.value, tracked.value.shape(), tracked.layout});
   }
 
   /// Parameters and buffers, by the names that PyTorch gives them.
   template <typename S, typename Net>
   void network(Net& net) {
     struct Collect : Visitor<S> {
-      std::vector<StateEntry>* entries;
-      void parameter(const std::string& path, Parameter<S>& p) override {
-        entries->push_back({path, &p.value, p.value.shape(), p.layout});
-      }
-      void buffer(const std::string& path, Buffer<S>& b) override {
-        entries->push_back({path, &b.value, b.value.shape(), b.layout});
-      }
-    } collect;
-    collect.entries = &entries_;
-    walk<S>(net, collect, path_);
+      explicit Collect(StateVisitor& visitor) : v(visitor) {}
+      StateVisitor& v;
+      void parameter(const std::string& path, Parameter<S>& p) override { v(path, p); }
+      void buffer(const std::string& path, Buffer<S>& b) override { v(path, b); }
+    } collect(*this);
+    walk<S>(net, collect);
   }
 
   std::vector<StateEntry>& entries_;
@@ -123,6 +117,7 @@ class State {
  public:
   /// Throws Error for a name that is there already or has a slash in it.
   template <typename T>
+    requires(!std::is_const_v<T>)
   State& add(const std::string& name, T& part) {
     if (name.find('/') != std::string::npos) fail("State", "expected a name without a slash, got '", name, "'");
     for (const Part& other : parts_) {

@@ -112,6 +112,22 @@ std::vector<ParameterHandle<S>> parameters(Net& net) {
   return handles;
 }
 
+/// The parameters for which predicate(path, parameter) is true, for groups of them with options of their own. No weight
+/// decay for biases and norms:
+///
+///     const auto is_matrix = [](const std::string&, const ParameterData<float>& p) { return p.value.rank() > 1; };
+///     SGD<float> optimizer({{net.parameters_if(is_matrix), {.lr = 0.1, .weight_decay = 5e-4}},
+///                           {net.parameters_if(std::not_fn(is_matrix)), {.lr = 0.1}}});
+template <typename S, typename Net, typename Predicate>
+  requires(!std::is_const_v<Net>)
+std::vector<ParameterHandle<S>> parameters_if(Net& net, Predicate&& predicate) {
+  std::vector<ParameterHandle<S>> handles;
+  for (auto& [path, handle] : named_parameters<S>(net)) {
+    if (predicate(path, std::as_const(*handle))) handles.push_back(handle);
+  }
+  return handles;
+}
+
 /// The layer at `path`. Throws Error when there is none, or one of another type.
 template <typename T, typename S, typename Net>
 T& get(Net& net, std::string_view path) {

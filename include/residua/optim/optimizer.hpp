@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -47,13 +48,13 @@ struct ParameterGroup {
 };
 
 /// What the kinds of optimizers share. A kind says by which rules its options go and how it moves one parameter, and
-/// keeps a Memory for each, which shows its tensors by `visit(self, v, parameter)`.
+/// keeps a Memory for each, which shows its members by `visit(self, v, parameter)`.
 template <typename S, typename Options, typename Memory>
 class GroupedOptimizer : public Optimizer<S> {
  public:
   using Group = ParameterGroup<S, Options>;
 
-  /// A group's options; they may be changed between steps.
+  /// A group's options; they may be changed between steps. Throws Error for a group that there is not.
   Options& options(Index group = 0) { return options_[checked(group)]; }
   const Options& options(Index group = 0) const { return options_[checked(group)]; }
 
@@ -85,10 +86,11 @@ class GroupedOptimizer : public Optimizer<S> {
       v(prefix + ".momentum", *momentum(group));
     }
     for (std::size_t i = 0; i < memory_.size(); ++i) {
-      Memory::visit(memory_[i], [&, prefix = std::to_string(i) + '.'](std::string_view name, auto& member,
-                                                                      const auto&... like) {
+      const std::string prefix = std::to_string(i) + '.';
+      const auto show = [&](std::string_view name, auto& member, const auto&... like) {
         v(prefix + std::string(name), member, like...);
-      }, *parameters_[i]);
+      };
+      Memory::visit(memory_[i], show, *parameters_[i]);
     }
   }
 
@@ -120,9 +122,10 @@ class GroupedOptimizer : public Optimizer<S> {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const auto& p = *parameters_[i];
       check_shape("gradient", p.grad, i);
-      Memory::visit(memory_[i], [&](std::string_view name, auto& member, const auto&...) {
-        if constexpr (requires { check_shape(name, member, i); }) check_shape(name, member, i);
-      }, p);
+      const auto check_member = [&](std::string_view name, auto& member, const auto&...) {
+        if constexpr (requires { member.shape(); }) check_shape(name, member, i);
+      };
+      Memory::visit(memory_[i], check_member, p);
     }
   }
 
@@ -147,5 +150,36 @@ class GroupedOptimizer : public Optimizer<S> {
   std::vector<std::size_t> group_of_;          // by parameter
   std::vector<Memory> memory_;                 // by parameter
 };
+
+namespace detail {
+
+inline void require_not_negative(std::string_view place, std::string_view option, double value) {
+  if (!(value >= 0)) fail(place, "expected ", option, " of at least 0, got ", value);
+}
+
+/// For the share of an average that stays at a step.
+inline void require_below_one(std::string_view place, std::string_view option, double value) {
+  if (!(value >= 0 && value < 1)) fail(place, "expected ", option, " from 0 to below 1, got ", value);
+}
+
+/// Zeros of a parameter's shape where nothing was kept for it before.
+template <typename S>
+void keep_from_now_on(Tensor<S>& kept, const Tensor<S>& value) {
+  if (kept.empty()) kept = Tensor<S>(value.shape());
+}
+
+/// Calls body(count, p, g, kept…) for each block of a parameter, in parallel: where the block's values, its gradient
+/// and what is kept for it stand; null for a tensor that is not there. A block stays in the cache while it is moved.
+template <typename S, typename Body, typename... Kept>
+void move_blocks(Tensor<S>& value, const Tensor<S>& grad, Body&& body, Kept&... kept) {
+  const auto each_block = [&](S* p, const S* g, auto*... k) {
+    parallel_ranges(value.size(), 8192, [&](Index first, Index last) {
+      body(last - first, p + first, g + first, (k != nullptr ? k + first : k)...);
+    });
+  };
+  each_block(value.data(), grad.cdata(), (kept.empty() ? nullptr : kept.data())...);
+}
+
+}  // namespace detail
 
 }  // namespace residua::inline RESIDUA_ABI

@@ -29,6 +29,8 @@ class Schedule {
     }
   }
 
+  ScheduledGroups& optimizer() const { return *optimizer_; }
+
  protected:
   explicit Schedule(ScheduledGroups& optimizer) : optimizer_(&optimizer) {
     for (Index group = 0; group < optimizer.group_count(); ++group) base_lrs_.push_back(optimizer.lr(group));
@@ -36,8 +38,6 @@ class Schedule {
 
   /// Sets what belongs to a step; throws, with nothing changed, where there is none.
   virtual void advance(Index step, std::optional<double> metric) = 0;
-
-  ScheduledGroups& optimizer() const { return *optimizer_; }
 
   /// Sets each group's lr to lr_of(its lr at the start).
   template <typename F>

@@ -55,37 +55,28 @@ class SGD final : public GroupedOptimizer<S, SGDOptions, detail::SGDMemory<S>> {
     const S lr = static_cast<S>(options.lr), weight_decay = static_cast<S>(options.weight_decay);
     const S momentum = static_cast<S>(options.momentum);
     const bool nesterov = options.nesterov;
-    S fresh = static_cast<S>(1 - options.dampening);
-    Tensor<S>& buffer = memory.momentum_buffer;
-    if (momentum != 0 && buffer.empty()) {
-      buffer = Tensor<S>(value.shape());
-      fresh = S(1);
-    }
+    const S fresh = static_cast<S>(memory.momentum_buffer.empty() ? 1 : 1 - options.dampening);
+    if (momentum != 0) detail::keep_from_now_on(memory.momentum_buffer, value);
 
-    S* const values = value.data();
-    S* const buffers = momentum != 0 ? buffer.data() : nullptr;
-    parallel_ranges(value.size(), 16384, [&](Index first, Index last) {
-      const S* const g = grad.cdata() + first;
-      S* const p = values + first;
-      const auto d = [=](auto p_, auto g_) { return g_ + weight_decay * p_; };
+    const auto d = [=](auto p, auto g) { return g + weight_decay * p; };
+    detail::move_blocks(value, grad, [=](Index n, S* p, const S* g, S* b) {
       if (momentum == 0) {
-        kernels::map_range(last - first, p, [=](auto p_, auto g_) { return p_ - lr * d(p_, g_); }, p, g);
+        kernels::map_range(n, p, [=](auto p_, auto g_) { return p_ - lr * d(p_, g_); }, p, g);
         return;
       }
-      S* const b = buffers + first;
       const auto moved = [=](auto p_, auto g_, auto b_) { return momentum * b_ + fresh * d(p_, g_); };
       const auto stepped = [=](auto p_, auto g_, auto b_) {
         return p_ - lr * (nesterov ? d(p_, g_) + momentum * b_ : b_);
       };
-      kernels::map_range(last - first, b, moved, p, g, b);
-      kernels::map_range(last - first, p, stepped, p, g, b);
-    });
+      kernels::map_range(n, b, moved, p, g, b);
+      kernels::map_range(n, p, stepped, p, g, b);
+    }, memory.momentum_buffer);
   }
 
   void check_options(const SGDOptions& o) const override {
-    if (!(o.lr >= 0)) fail("SGD", "expected lr of at least 0, got ", o.lr);
-    if (!(o.momentum >= 0)) fail("SGD", "expected momentum of at least 0, got ", o.momentum);
-    if (!(o.weight_decay >= 0)) fail("SGD", "expected weight_decay of at least 0, got ", o.weight_decay);
+    detail::require_not_negative("SGD", "lr", o.lr);
+    detail::require_not_negative("SGD", "momentum", o.momentum);
+    detail::require_not_negative("SGD", "weight_decay", o.weight_decay);
     if (std::isnan(o.dampening)) fail("SGD", "expected a number as dampening, got ", o.dampening);
     if (o.nesterov && (o.momentum <= 0 || o.dampening != 0)) {
       fail("SGD", "expected momentum and no dampening with nesterov, got momentum ", o.momentum, " and dampening ",

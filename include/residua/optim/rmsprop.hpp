@@ -1,0 +1,108 @@
+// RMSprop: steps divided by the size that each number's gradients had lately.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include <residua/core/elementwise.hpp>
+#include <residua/optim/optimizer.hpp>
+
+namespace residua::inline RESIDUA_ABI {
+
+struct RMSpropOptions {
+  double lr = 1e-2;
+  double alpha = 0.99;      ///< the share of the averages that stays at a step
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double momentum = 0;
+  bool centered = false;    ///< divide by the gradients' deviation from their mean
+};
+
+namespace detail {
+
+template <typename S>
+struct RMSpropMemory {
+  Tensor<S> square_avg;       // empty until first used, as are all three
+  Tensor<S> grad_avg;         // where centered
+  Tensor<S> momentum_buffer;  // with momentum
+
+  static void visit(auto& self, auto&& v, const ParameterData<S>& p) {
+    v("square_avg", self.square_avg, p);
+    v("grad_avg", self.grad_avg, p);
+    v("momentum_buffer", self.momentum_buffer, p);
+  }
+};
+
+}  // namespace detail
+
+/// RMSprop, as PyTorch's. For each parameter p with gradient g:
+///
+///     d = g + weight_decay p
+///     v = alpha v + (1 − alpha) d²
+///     s = d / (√v + eps)                          centered d / (√(v − a²) + eps) with a = alpha a + (1 − alpha) d
+///     b = momentum b + s
+///     p = p − lr b
+///
+/// Tieleman and Hinton, "Lecture 6.5: RMSprop", Coursera, 2012; centered: Graves, "Generating sequences with recurrent
+/// neural networks", 2013.
+template <typename S>
+class RMSprop final : public GroupedOptimizer<S, RMSpropOptions, detail::RMSpropMemory<S>> {
+  using Base = GroupedOptimizer<S, RMSpropOptions, detail::RMSpropMemory<S>>;
+
+ public:
+  /// Throws Error for no parameters, a parameter given twice, a negative lr, eps, weight_decay or momentum, an alpha
+  /// that is not from 0 to below 1, or an option that is NaN.
+  explicit RMSprop(std::vector<ParameterHandle<S>> parameters, const RMSpropOptions& options = {})
+      : RMSprop(std::vector<typename Base::Group>{{std::move(parameters), options}}) {}
+  explicit RMSprop(std::vector<typename Base::Group> groups) : Base("RMSprop", std::move(groups)) { this->check(); }
+
+ private:
+  void move(const RMSpropOptions& options, Tensor<S>& value, const Tensor<S>& grad,
+            detail::RMSpropMemory<S>& memory) const override {
+    detail::keep_from_now_on(memory.square_avg, value);
+    if (options.centered) detail::keep_from_now_on(memory.grad_avg, value);
+    if (options.momentum != 0) detail::keep_from_now_on(memory.momentum_buffer, value);
+
+    const S lr = static_cast<S>(options.lr), weight_decay = static_cast<S>(options.weight_decay);
+    const S stays = static_cast<S>(options.alpha), comes = static_cast<S>(1 - options.alpha);
+    const S eps = static_cast<S>(options.eps), momentum = static_cast<S>(options.momentum);
+    const bool centered = options.centered;
+
+    const auto d = [=](auto p, auto g) { return g + weight_decay * p; };
+    const auto s = [=](auto p, auto g, auto v, auto a) {
+      auto spread = centered ? v - a * a : v;
+      spread = spread < S(0) ? spread - spread : spread;  // rounding may leave less than 0
+      return d(p, g) / (kernels::sqrt(spread) + eps);
+    };
+    detail::move_blocks(value, grad, [=](Index n, S* p, const S* g, S* v, S* a, S* b) {
+      const auto averaged = [=](auto a_, auto p_, auto g_) { return stays * a_ + comes * d(p_, g_); };
+      const auto squares_averaged = [=](auto v_, auto p_, auto g_) {
+        return stays * v_ + comes * d(p_, g_) * d(p_, g_);
+      };
+      const auto pushed = [=](auto b_, auto p_, auto g_, auto v_, auto a_) {
+        return momentum * b_ + s(p_, g_, v_, a_);
+      };
+      const auto stepped = [=](auto p_, auto g_, auto v_, auto a_) { return p_ - lr * s(p_, g_, v_, a_); };
+
+      kernels::map_range(n, v, squares_averaged, v, p, g);
+      if (centered) kernels::map_range(n, a, averaged, a, p, g);
+      const S* const mean = centered ? a : v;
+      if (momentum == 0) {
+        kernels::map_range(n, p, stepped, p, g, v, mean);
+      } else {
+        kernels::map_range(n, b, pushed, b, p, g, v, mean);
+        kernels::map_range(n, p, [=](auto p_, auto b_) { return p_ - lr * b_; }, p, b);
+      }
+    }, memory.square_avg, memory.grad_avg, memory.momentum_buffer);
+  }
+
+  void check_options(const RMSpropOptions& o) const override {
+    detail::require_not_negative("RMSprop", "lr", o.lr);
+    detail::require_below_one("RMSprop", "alpha", o.alpha);
+    detail::require_not_negative("RMSprop", "eps", o.eps);
+    detail::require_not_negative("RMSprop", "weight_decay", o.weight_decay);
+    detail::require_not_negative("RMSprop", "momentum", o.momentum);
+  }
+};
+
+}  // namespace residua::inline RESIDUA_ABI
