@@ -40,7 +40,7 @@ Tensor<float> random_images(const Shape& shape, const Random& rng) {
 /// Runs `layer` on x and prints what became of it.
 template <typename Forward>
 void show(const char* name, const Tensor<float>& x, Forward&& forward) {
-  const examples::Stopwatch watch;
+  const Stopwatch watch;
   const Tensor<float> y = forward(x);
   const double seconds = watch.seconds();
   const auto [mean_before, variance_before] = moments(x);

@@ -74,6 +74,11 @@
 #include <residua/data/split.hpp>
 #include <residua/data/textured_shapes.hpp>
 #include <residua/data/transforms.hpp>
+#include <residua/train/evaluate.hpp>
+#include <residua/train/fit.hpp>
 #include <residua/train/gradient_check.hpp>
+#include <residua/train/history.hpp>
+#include <residua/train/interrupt.hpp>
 #include <residua/train/metrics.hpp>
+#include <residua/train/progress.hpp>
 #include <residua/train/summary.hpp>

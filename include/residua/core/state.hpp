@@ -16,8 +16,8 @@ namespace residua::inline RESIDUA_ABI {
 
 /// One remembered value: where it is, and what another value must be like to take its place.
 struct StateEntry {
-  using Value = std::variant<double*, Index*, std::uint64_t*, bool*, std::vector<double>*, Tensor<float>*,
-                             Tensor<double>*>;
+  using Value = std::variant<double*, Index*, std::uint64_t*, bool*, std::vector<double>*, std::string*,
+                             Tensor<float>*, Tensor<double>*>;
 
   std::string name;
   Value value;
@@ -29,7 +29,7 @@ struct StateEntry {
 /// Sees the members that a visit shows, and writes down where they are.
 ///
 ///     v("step", self.step_);                    // a number: double, Index, std::uint64_t, bool
-///     v("losses", self.losses_);                // a std::vector<double> of any length
+///     v("losses", self.losses_);                // a std::vector<double> or std::string of any length
 ///     v("mean", self.mean_);                    // a tensor, of the shape it has
 ///     v("exp_avg", self.exp_avg_, parameter);   // a tensor that is empty or like a parameter's value
 ///     v("inner", self.inner_);                  // anything with state of its own: a network, an optimizer, a Random …
@@ -71,7 +71,7 @@ class StateVisitor {
       T::visit(member, *this);
     } else {
       static_assert(std::is_constructible_v<StateEntry::Value, T*>,
-                    "residua: a visit shows numbers, vectors of double, tensors, and what has a visit of its own");
+                    "residua: a visit shows numbers, vectors of double, texts, tensors, and what has a visit of its own");
       entries_.push_back({path_, &member});
     }
   }
