@@ -89,6 +89,18 @@ class SafetensorsFile {
     return tensor;
   }
 
+  /// The bytes of one of this file's tensors as they stand there, handed to `sink(std::span<const std::byte>)` in pieces,
+  /// all but the last of one length. Throws Error where the file cannot be read to the tensor's end.
+  template <typename Sink>
+  void read_bytes(const TensorInfo& info, Sink&& sink) const {
+    std::array<std::byte, std::size_t{1} << 16> chunk;
+    for (std::uint64_t begin = info.begin; begin < info.end; begin += chunk.size()) {
+      const auto piece = std::span(chunk).first(std::min<std::size_t>(chunk.size(), info.end - begin));
+      read_bytes(begin, piece);
+      sink(std::span<const std::byte>(piece));
+    }
+  }
+
  private:
   void read_header(std::uint64_t file_size) {
     std::uint64_t length = 0;
