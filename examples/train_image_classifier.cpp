@@ -1,118 +1,202 @@
-// Trains a residual network (He et al. 2015, section 4.2) on CIFAR-10, CIFAR-100, or on images it draws itself.
-#include "common.hpp"
+// Trains a residual network (He et al. 2015, section 4.2) on CIFAR, on digits, or on images it draws itself.
+#include "image_classifier.hpp"
+#include "plot.hpp"
 
-#include <cmath>
-#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include <residua/io/checkpoints.hpp>
+#include <residua/io/history_file.hpp>
 
 using namespace residua;
 
 namespace {
 
 struct Settings {
-  std::string data;
-  Index depth = 0, width = 16, epochs = 8, batch = 0, train_images = 0;
-  double lr = 0.2;
+  examples::ImageSource source;
+  examples::Architecture architecture;
+  std::string optimizer = "sgd", schedule = "one_cycle";
+  Index epochs = 8, batch = 0, workers = 1, accumulate = 1, patience = 0;
+  double lr = 0, weight_decay = 5e-4, clip = 0, average = 0, warmup = 0;
+  bool decay_all = true;
+  std::string checkpoint, history, on_save_error = "stop";
+  Index checkpoint_every = 0, keep = 3;
+  bool resume = false;
   std::uint64_t seed = 1;
   int threads = 0;
 };
 
-/// Three stages of depth = 6n + 2 layers: n residual blocks each, every stage half as large with twice the channels.
-Sequential<float> resnet(Index depth, Index width, Index classes, Random& rng) {
-  Sequential<float> net;
-  net.add("conv1",
-          Conv2d<float>({.in_channels = 3, .out_channels = width, .kernel_size = 3, .padding = 1, .bias = false}, rng));
-  net.add("bn1", BatchNorm<float>({.num_features = width}));
-  net.add("relu", ReLU<float>());
-  Index channels = width;
-  for (Index stage = 0; stage < 3; ++stage) {
-    const Index out_channels = width << stage;
-    Sequential<float> blocks;
-    for (Index block = 0; block < (depth - 2) / 6; ++block) {
-      blocks.add(ResidualBlock<float>({.in_channels = channels,
-                                       .out_channels = out_channels,
-                                       .stride = channels == out_channels ? 1 : 2,
-                                       .shortcut = Shortcut::subsample},
-                                      rng));
-      channels = out_channels;
-    }
-    net.add("layer" + std::to_string(stage + 1), blocks);
-  }
-  net.add("pool", GlobalAvgPool2d<float>());
-  net.add("linear", Linear<float>({.in_features = channels, .out_features = classes}, rng));
+// --- what the flags name ---------------------------------------------------------------------------------------------
 
-  for (auto& [name, p] : net.named_parameters()) {  // convolutions and the linear map start Kaiming-normal
-    const Shape shape = p->value.shape();
-    if (shape.rank() > 1) p->value = init::kaiming_normal<float>(shape, shape.size() / shape[0], rng);
-  }
-  return net;
+double default_lr(const std::string& optimizer) { return optimizer == "sgd" ? 0.2 : optimizer == "rmsprop" ? 1e-3 : 5e-3; }
+
+/// The parameters in one group, or norms and biases in a second one without weight decay.
+template <typename Kind, typename Options>
+std::unique_ptr<Optimizer<float>> make_optimizer(Sequential<float>& net, const Settings& settings, Options options) {
+  options.lr = settings.lr;
+  options.weight_decay = settings.weight_decay;
+  if (settings.decay_all) return std::make_unique<Kind>(net.parameters(), options);
+  Options without = options;
+  without.weight_decay = 0;
+  const auto decays = [](const std::string&, const ParameterData<float>& p) { return p.value.rank() > 1; };
+  return std::make_unique<Kind>(std::vector<ParameterGroup<float, Options>>{
+      {net.parameters_if(decays), options}, {net.parameters_if(std::not_fn(decays)), without}});
 }
 
-ImageDataset read(const Settings& settings, Split split) {
-  const Index count = split == Split::train ? settings.train_images : 0;  // 0: all there are
-  if (settings.data.empty()) {
-    if (split == Split::train) return textured_shapes(count != 0 ? count : 5000, Random(1));
-    return textured_shapes(2000, Random(2));
-  }
-  const bool hundred = std::filesystem::exists(std::filesystem::path(settings.data) / "train.bin");
-  ImageDataset data = hundred ? read_cifar100(settings.data, split) : read_cifar10(settings.data, split);
-  return count != 0 ? data.first(count) : data;
+std::unique_ptr<Optimizer<float>> make_optimizer(Sequential<float>& net, const Settings& settings) {
+  if (settings.optimizer == "adam") return make_optimizer<Adam<float>>(net, settings, AdamOptions{});
+  if (settings.optimizer == "adamw") return make_optimizer<AdamW<float>>(net, settings, AdamWOptions{});
+  if (settings.optimizer == "rmsprop") return make_optimizer<RMSprop<float>>(net, settings, RMSpropOptions{.momentum = 0.9});
+  return make_optimizer<SGD<float>>(net, settings, SGDOptions{.momentum = 0.9, .nesterov = true});
 }
 
-/// How many of the images `net` names right.
-Index evaluate(const Sequential<float>& net, const DataLoader<float>& batches) {
-  Index right = 0;
-  for (auto [images, labels] : batches) right += examples::count_right(net(std::move(images)), labels);
-  return right;
+/// All but plateau move with each of `steps` steps.
+std::unique_ptr<Schedule> make_schedule(Optimizer<float>& optimizer, const Settings& settings, Index steps) {
+  const Index warmup = static_cast<Index>(settings.warmup * static_cast<double>(steps / settings.epochs));
+  const Index rest = std::max<Index>(1, steps - warmup);
+  std::unique_ptr<Schedule> schedule;
+  if (settings.schedule == "one_cycle") {
+    schedule = std::make_unique<OneCycleLR>(optimizer, OneCycleLROptions{.max_lr = settings.lr, .total_steps = rest});
+  } else if (settings.schedule == "cosine") {
+    schedule = std::make_unique<CosineAnnealingLR>(optimizer, CosineAnnealingLROptions{.T_max = rest});
+  } else if (settings.schedule == "step") {
+    schedule = std::make_unique<StepLR>(optimizer, StepLROptions{.step_size = std::max<Index>(1, rest / 3)});
+  } else if (settings.schedule == "multi_step") {
+    schedule = std::make_unique<MultiStepLR>(optimizer, MultiStepLROptions{.milestones = {rest / 2, rest * 3 / 4}});
+  } else if (settings.schedule == "plateau") {
+    return std::make_unique<ReduceLROnPlateau>(optimizer, ReduceLROnPlateauOptions{.patience = 2});
+  } else {
+    schedule = std::make_unique<StepLR>(optimizer, StepLROptions{.step_size = 1, .gamma = 1});
+  }
+  if (warmup == 0) return schedule;
+  return std::make_unique<LinearWarmup>(optimizer, std::move(schedule),
+                                        LinearWarmupOptions{.start_factor = 0.01, .total_iters = warmup});
+}
+
+// --- training --------------------------------------------------------------------------------------------------------
+
+void print_epoch(const FitEvent& event, Index epochs) {
+  if (event.at != FitEvent::At::epoch) return;
+  std::printf("epoch %ld of %ld: loss %.12g, %.2f%% of the test images right\n", static_cast<long>(event.epoch),
+              static_cast<long>(epochs), event.history.column("loss").back(),
+              100 * event.history.column("val_accuracy").back());
+  std::fflush(stdout);
 }
 
 void train(const Settings& settings) {
   if (settings.threads != 0) set_num_threads(settings.threads);
-  const ImageDataset train_data = read(settings, Split::train), test_data = read(settings, Split::test);
+  const examples::Images images = settings.source.read();
 
   Random rng(settings.seed);
-  const Normalize normalize{.mean = {0.4914, 0.4822, 0.4465}, .std = {0.2470, 0.2435, 0.2616}};
-  const RandomCrop crop{.size = 32, .padding = 4, .padding_mode = PaddingMode::reflect};
-  const DataLoader<float> batches(train_data, {.batch_size = settings.batch, .shuffle = true, .drop_last = true}, rng,
-                                  {crop, RandomHorizontalFlip{}, normalize});
-  const DataLoader<float> test_batches(test_data, {.batch_size = 100}, rng, {normalize});
-  if (batches.size() == 0) {
+  std::vector<Transform<float>> augmentations{
+      RandomCrop{.size = images.size(), .padding = 4,
+                 .padding_mode = images.mirrored ? PaddingMode::reflect : PaddingMode::zeros}};
+  if (images.mirrored) augmentations.push_back(RandomHorizontalFlip{});
+  augmentations.push_back(images.normalize);
+  const DataLoader<float> loader(
+      images.train, {.batch_size = settings.batch, .shuffle = true, .num_workers = settings.workers, .drop_last = true},
+      rng, augmentations);
+  const DataLoader<float> test_loader(images.test, {.batch_size = 100, .num_workers = settings.workers}, rng,
+                                      {images.normalize});
+  if (loader.size() == 0) {
     fail("train_image_classifier", "expected at least one batch of ", settings.batch, " images, got ",
-         train_data.size());
+         images.train.size());
   }
 
-  auto net = resnet(settings.depth, settings.width, static_cast<Index>(train_data.classes.size()), rng);
-  SGD<float> optimizer(net.parameters(), {.momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});
-  const Index steps = settings.epochs * batches.size();
-  OneCycleLR schedule(optimizer, {.max_lr = settings.lr, .total_steps = steps});
-  std::printf("ResNet-%ld of width %ld, %ld training images, %ld test images, %zu classes\n", settings.depth,
-              settings.width, train_data.size(), test_data.size(), train_data.classes.size());
+  auto net = settings.architecture.build(images.channels(), images.classes(), rng);
+  const auto optimizer = make_optimizer(net, settings);
+  const Index steps_per_epoch = (loader.size() + settings.accumulate - 1) / settings.accumulate;
+  const auto schedule = make_schedule(*optimizer, settings, settings.epochs * steps_per_epoch);
+  std::optional<AveragedModel<Sequential<float>>> average;
+  if (settings.average > 0) average.emplace(net, AveragedModelOptions{.decay = settings.average});
+  std::printf("ResNet-%ld of width %ld on %s, %ld training images, %ld test images, %ld classes\n",
+              static_cast<long>(settings.architecture.depth), static_cast<long>(settings.architecture.width),
+              images.name.c_str(), static_cast<long>(images.train.size()), static_cast<long>(images.test.size()),
+              static_cast<long>(images.classes()));
 
-  examples::Progress progress(steps * settings.batch, "images");
-  Index done = 0, right = 0;
-  for (Index epoch = 0; epoch < settings.epochs; ++epoch) {
-    double loss_sum = 0;
-    for (auto [images, labels] : batches.epoch(epoch)) {
-      optimizer.zero_grad();
-      Tape<float> tape(rng, {.input_gradient = false});
-      const Tensor<float> logits = net.forward(std::move(images), tape);
-      const auto loss = cross_entropy(logits, labels);
-      net.backward(loss.gradient, tape);
-      optimizer.step();
-
-      schedule.step();
-      loss_sum += loss.value;
-      done += settings.batch;
-      progress.update(done, "epoch " + std::to_string(epoch + 1) + "  loss " + std::to_string(loss.value));
-    }
-    right = evaluate(net, test_batches);
-    progress.clear();
-    std::printf("epoch %ld of %ld: loss %.12g, %.2f%% of the test images right\n", epoch + 1, settings.epochs,
-                loss_sum / static_cast<double>(batches.size()),
-                100 * static_cast<double>(right) / static_cast<double>(test_data.size()));
-    std::fflush(stdout);
+  const OnSaveError on_save_error = settings.on_save_error == "go_on" ? OnSaveError::go_on : OnSaveError::stop;
+  Interrupt interrupt;
+  FitOptions<Sequential<float>> options{
+      .epochs = settings.epochs,
+      .schedule = schedule.get(),
+      .schedule_every = settings.schedule == "plateau" ? Every::epoch : Every::step,
+      .accumulate = settings.accumulate,
+      .max_norm = settings.clip,
+      .average = average ? &*average : nullptr,
+      .validate = [&](const auto& now) { return evaluate(now, test_loader, examples::classifier_loss).measures(); },
+      .patience = settings.patience,
+      .keep_best = settings.patience > 0,
+      .progress = stderr,
+      .unit = "images"};
+  if (!settings.checkpoint.empty()) {
+    options.callbacks.push_back(Checkpoints(settings.checkpoint, {.resume = settings.resume,
+                                                                  .keep = settings.keep,
+                                                                  .every_steps = settings.checkpoint_every,
+                                                                  .on_error = on_save_error,
+                                                                  .metadata = settings.architecture.described()}));
   }
-  std::printf("test accuracy: %ld of %ld right (%.2f%%)\n", right, test_data.size(),
-              100 * static_cast<double>(right) / static_cast<double>(test_data.size()));
+  if (!settings.history.empty()) options.callbacks.push_back(HistoryFile(settings.history, on_save_error));
+  options.callbacks.push_back([&](FitEvent& event) {
+    print_epoch(event, settings.epochs);
+    event.stop = event.stop || interrupt.requested();
+  });
+  const auto result = fit(net, *optimizer, loader, examples::classifier_loss, rng, options);
+
+  if (result.seconds > 0) {
+    std::fprintf(stderr, "%.1f s, of which %.2f%% waiting for images\n", result.seconds,
+                 100 * result.data_seconds / result.seconds);
+  }
+  if (result.stopped) {
+    std::fprintf(stderr, "stopped after %ld steps%s\n", static_cast<long>(result.steps),
+                 settings.checkpoint.empty() ? "; without --checkpoint nothing was saved"
+                                             : "; the same command with --resume goes on from here");
+    return;
+  }
+  const auto& judged = result.best ? *result.best : average ? average->module : net;
+  examples::print_evaluation(evaluate(judged, test_loader, examples::classifier_loss), images.test.classes);
+  if (!settings.history.empty()) {
+    const auto picture = examples::plot_history(settings.history, result.history);
+    if (!picture.empty()) std::fprintf(stderr, "curves: %s\n", picture.c_str());
+  }
+}
+
+void add_options(CLI::App& app, Settings& s) {
+  s.source.add_options(app);
+  s.architecture.add_options(app);
+  app.add_option("--optimizer", s.optimizer, "sgd (Nesterov momentum 0.9), adam, adamw or rmsprop")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw", "rmsprop"}))
+      ->capture_default_str();
+  app.add_option("--schedule", s.schedule, "one_cycle, cosine, step, multi_step, plateau or constant")
+      ->check(CLI::IsMember({"one_cycle", "cosine", "step", "multi_step", "plateau", "constant"}))
+      ->capture_default_str();
+  app.add_option("--warmup", s.warmup, "epochs of linear warm-up in front of the schedule")->check(CLI::Range(0.0, 1e5));
+  app.add_option("--lr", s.lr, "highest learning rate (default: sgd 0.2, rmsprop 0.001, adam and adamw 0.005)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--weight-decay", s.weight_decay, "weight decay")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_flag("!--no-decay-on-norms", s.decay_all, "no weight decay on norms and biases");
+  app.add_option("--clip", s.clip, "clip gradients to this norm")->check(CLI::NonNegativeNumber);
+  app.add_option("--accumulate", s.accumulate, "batches that make one step")->check(CLI::Range(1, 100'000));
+  app.add_option("--average", s.average, "judge by an exponential moving average of the weights with this decay")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--epochs", s.epochs, "times through the images")->check(CLI::Range(1, 100'000))->capture_default_str();
+  app.add_option("--patience", s.patience, "stop after so many epochs without a lower test loss; the best epoch is judged")
+      ->check(CLI::Range(1, 100'000));
+  app.add_option("--batch", s.batch, "images in a batch (default: 128; for shapes and digits 64)")
+      ->check(CLI::Range(2, 60'000));
+  app.add_option("--workers", s.workers, "threads that prepare batches ahead")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
+  app.add_option("--threads", s.threads, "default: OMP_NUM_THREADS, else the number of cores")->check(CLI::Range(1, 1024));
+  app.add_option("--seed", s.seed, "decides everything random")->capture_default_str();
+  CLI::Option* const checkpoint =
+      app.add_option("--checkpoint", s.checkpoint, "folder that the run is saved into, after each epoch and on Ctrl-C");
+  app.add_flag("--resume", s.resume, "go on from the newest checkpoint there, if any")->needs(checkpoint);
+  app.add_option("--checkpoint-every", s.checkpoint_every, "save after so many steps too")->check(CLI::Range(1, 1'000'000'000));
+  app.add_option("--keep", s.keep, "how many checkpoints stay")->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  app.add_option("--on-save-error", s.on_save_error, "when a file cannot be saved: stop, or go_on without it")
+      ->check(CLI::IsMember({"stop", "go_on"}))
+      ->capture_default_str();
+  app.add_option("--history", s.history, "CSV file of what was measured each epoch, with its curves as SVG beside it");
 }
 
 }  // namespace
@@ -120,39 +204,14 @@ void train(const Settings& settings) {
 int main(int argc, char** argv) {
   Settings settings;
   CLI::App app(
-      "Trains a residual network to name images: those of CIFAR, or textured shapes that it draws itself.\n"
-      "Results go to stdout and are the same for any number of threads; progress goes to stderr.");
-  const auto six_n_plus_two = [](const std::string& text) {
-    const bool good = std::atol(text.c_str()) >= 8 && std::atol(text.c_str()) % 6 == 2;
-    return good ? std::string() : "expected 8, 14, 20, ... (6n + 2), got " + text;
-  };
-  app.add_option("--data", settings.data,
-                 "folder with CIFAR-10's data_batch_1.bin ... test_batch.bin, or CIFAR-100's train.bin and test.bin;\n"
-                 "without it: 5,000 images of ten classes of textured shapes")
-      ->check(CLI::ExistingDirectory);
-  app.add_option("--depth", settings.depth, "layers: 8, 14, 20, 32, 44, 56, 110, 1202 ... (default: 20; for shapes 8)")
-      ->check(six_n_plus_two);
-  app.add_option("--width", settings.width, "channels of the first stage")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  app.add_option("--epochs", settings.epochs, "times through the images")
-      ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
-  app.add_option("--batch", settings.batch, "images in a batch (default: 128; for shapes 64)")
-      ->check(CLI::Range(2, 60'000));
-  app.add_option("--lr", settings.lr, "highest learning rate of the cycle")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--seed", settings.seed, "decides everything random")->capture_default_str();
-  app.add_option("--threads", settings.threads, "default: OMP_NUM_THREADS, else the number of cores")
-      ->check(CLI::Range(1, 1024));
-  app.add_option("--train-images", settings.train_images, "train on the first so many images only")
-      ->check(CLI::Range(2, 1'000'000));
-
+      "Trains a residual network to name images: those of CIFAR, of MNIST's family, or textured shapes that it draws.\n"
+      "Results go to stdout and are the same for any number of threads and workers; progress goes to stderr.");
+  add_options(app, settings);
   return examples::run(app, argc, argv, [&] {
-    const bool shapes = settings.data.empty();
-    if (settings.depth == 0) settings.depth = shapes ? 8 : 20;
-    if (settings.batch == 0) settings.batch = shapes ? 64 : 128;
+    const bool small = settings.source.simple();
+    if (settings.architecture.depth == 0) settings.architecture.depth = small ? 8 : 20;
+    if (settings.batch == 0) settings.batch = small ? 64 : 128;
+    if (settings.lr == 0) settings.lr = default_lr(settings.optimizer);
     train(settings);
   });
 }
