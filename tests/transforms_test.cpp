@@ -447,6 +447,15 @@ TEST(Beta, HasItsMeanAndVariance) {
   }
 }
 
+TEST(Beta, TellsWhatIsWrong) {
+  const auto fails = [](double a, double b) { return message([&] { Random(1).beta(a, b); }); };
+  const std::string rule = "Random: expected positive parameters of a beta distribution, got ";
+  EXPECT_EQ(fails(0, 1), rule + "0 and 1");
+  EXPECT_EQ(fails(1, -2), rule + "1 and -2");
+  EXPECT_EQ(fails(nan, 1), rule + "nan and 1");
+  EXPECT_EQ(fails(1, infinity), rule + "1 and inf");
+}
+
 TEST(Beta, OfOneAndOneIsUniform) {
   Random rng(3);
   std::vector<int> counts(10);

@@ -60,8 +60,11 @@ class Random {
     return mean + stddev * std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
   }
 
-  /// Beta with parameters a, b > 0, from two draws of a gamma distribution.
+  /// Beta distributed, from two gamma draws. Throws Error for parameters that are not positive and finite.
   double beta(double a, double b) {
+    if (!(a > 0 && b > 0 && std::isfinite(a) && std::isfinite(b))) {
+      fail("Random", "expected positive parameters of a beta distribution, got ", a, " and ", b);
+    }
     const double log_x = log_gamma(a), log_y = log_gamma(b);
     return 1 / (1 + std::exp(log_y - log_x));
   }

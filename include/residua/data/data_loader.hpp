@@ -78,8 +78,7 @@ class DataLoader {
 
   /// The batches of an epoch from number `first_batch` on, to be walked through once. The workers live as long as it
   /// does or an iterator of it; leaving the loop stops them after the batch they are at. What making a batch throws
-  /// comes out of the loop when it is that batch's turn. Throws Error for a negative epoch, or a first_batch beyond the
-  /// end.
+  /// comes out of the loop at that batch. Throws Error for a negative epoch, or a first_batch beyond size().
   Epoch epoch(Index epoch, Index first_batch = 0) const {
     if (first_batch < 0 || first_batch > size()) {
       fail("DataLoader", "expected a first_batch from 0 to ", size(), ", got ", first_batch);

@@ -1,5 +1,4 @@
-// MixUp and CutMix: each image of a batch mixed with its neighbour, the targets in the same shares; as torchvision does
-// it.
+// MixUp and CutMix: each image of a batch mixed with its neighbour, the targets in the same shares; as torchvision's.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/elementwise.hpp>
+#include <residua/core/options.hpp>
 #include <residua/core/random.hpp>
+#include <residua/core/threads.hpp>
 #include <residua/data/batch.hpp>
 
 namespace residua::inline RESIDUA_ABI {
