@@ -36,6 +36,14 @@ struct Problem {
   }
 };
 
+/// What may happen beside the optimizer's steps.
+struct Extras {
+  bool swing = false;                           ///< the target's sign changes at each step
+  double max_norm = 0;                          ///< 0: gradients are not clipped
+  AveragedModel<Problem>* average = nullptr;
+  Schedule* schedule = nullptr;
+};
+
 class GoldenOptim : public testing::Test {
  protected:
   using Handles = std::vector<ParameterHandle<double>>;
@@ -53,42 +61,34 @@ class GoldenOptim : public testing::Test {
     problem.u.value = at("problem:start.u");
   }
 
-  /// What may happen beside the optimizer's steps.
-  struct Run {
-    bool swing = false;                           ///< the target's sign changes at each step
-    double max_norm = 0;                          ///< 0: gradients are not clipped
-    AveragedModel<Problem>* average = nullptr;
-    Schedule* schedule = nullptr;
-  };
-
   /// Goes the hundred steps from the start, and compares all that the golden file has of them.
-  void follow(const std::string& name, Optimizer<double>& optimizer, const Run& run) {
+  void follow(const std::string& name, Optimizer<double>& optimizer, const Extras& extras) {
     SCOPED_TRACE(name);
     std::map<std::string, std::vector<double>> got;
     const auto record = [&](const std::string& what, const Tensor<double>& values) {
       got[what].insert(got[what].end(), values.cdata(), values.cdata() + values.size());
     };
     for (Index step = 0; step < 100; ++step) {
-      for (Index group = 0; run.schedule != nullptr && group < optimizer.group_count(); ++group) {
+      for (Index group = 0; extras.schedule != nullptr && group < optimizer.group_count(); ++group) {
         got["lr"].push_back(optimizer.lr(group));
         got["momentum"].push_back(*optimizer.momentum(group));
       }
       optimizer.zero_grad();
-      const double sign = run.swing && step % 2 == 1 ? -1 : 1;
+      const double sign = extras.swing && step % 2 == 1 ? -1 : 1;
       for (auto& [parameter, p] : named_parameters<double>(problem)) {
         const auto curvature = at("problem:curvature." + parameter).carray();
         p->add_gradient(curvature * p->value.carray() - sign * at("problem:target." + parameter).carray());
       }
-      if (run.max_norm > 0) got["norm"].push_back(clip_grad_norm(both, run.max_norm));
+      if (extras.max_norm > 0) got["norm"].push_back(clip_grad_norm(both, extras.max_norm));
       optimizer.step();
-      if (run.average != nullptr) run.average->update(problem);
+      if (extras.average != nullptr) extras.average->update(problem);
       if (step % 10 == 9) {
         record("w", problem.w.value);
         record("u", problem.u.value);
-        if (run.average != nullptr) record("average.w", run.average->module.w.value);
-        if (run.average != nullptr) record("average.u", run.average->module.u.value);
+        if (extras.average != nullptr) record("average.w", extras.average->module.w.value);
+        if (extras.average != nullptr) record("average.u", extras.average->module.u.value);
       }
-      if (run.schedule != nullptr) run.schedule->step(at("problem:metrics")(step));
+      if (extras.schedule != nullptr) extras.schedule->step(at("problem:metrics")(step));
     }
     for (const auto& [what, values] : got) {
       const Tensor<double>& expected = at(name + ":" + what);
@@ -98,16 +98,16 @@ class GoldenOptim : public testing::Test {
 
   /// An optimizer with one group of options for both parameters, or one for each.
   template <typename Kind, typename Options>
-  void check(const std::string& name, const Options& options, const Run& run = {}) {
+  void check(const std::string& name, const Options& options, const Extras& extras = {}) {
     restart();
     Kind optimizer(both, options);
-    follow(name, optimizer, run);
+    follow(name, optimizer, extras);
   }
   template <typename Kind, typename Options>
-  void check_groups(const std::string& name, const Options& for_w, const Options& for_u, const Run& run = {}) {
+  void check_groups(const std::string& name, const Options& for_w, const Options& for_u, const Extras& extras = {}) {
     restart();
     Kind optimizer({{w, for_w}, {u, for_u}});
-    follow(name, optimizer, run);
+    follow(name, optimizer, extras);
   }
 
   /// A schedule on one group, and on two that begin with another lr each.
