@@ -21,6 +21,7 @@ namespace residua::inline RESIDUA_ABI::detail {
 // itself in PyTorch's order. A tensor that counts is one I64.
 
 template <typename Value> struct StoredAs { using type = Value; };
+template <> struct StoredAs<Index> { using type = std::int64_t; };
 template <> struct StoredAs<bool> { using type = std::uint8_t; };
 template <> struct StoredAs<std::string> { using type = std::uint8_t; };
 template <> struct StoredAs<std::vector<double>> { using type = double; };
@@ -44,7 +45,7 @@ struct ValueInFile {
     }
   }
   static Value read(const Tensor<Stored>& t, const StateEntry& entry, const std::string& place) {
-    if constexpr (std::is_same_v<Value, std::int64_t>) {
+    if constexpr (std::is_same_v<Value, Index>) {
       if (t() < 0 || t() > largest_count) {
         fail(place, "expected a count from 0 to 2^53 as ", entry.name, ", got ", t());
       }
