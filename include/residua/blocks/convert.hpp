@@ -6,10 +6,13 @@
 #include <type_traits>
 #include <utility>
 
+#include <residua/blocks/concat.hpp>
+#include <residua/blocks/layer_scale.hpp>
 #include <residua/blocks/repeat.hpp>
 #include <residua/blocks/residual.hpp>
 #include <residua/blocks/residual_block.hpp>
 #include <residua/blocks/sequential.hpp>
+#include <residua/blocks/trunk.hpp>
 #include <residua/layers/adaptive_avg_pool2d.hpp>
 #include <residua/layers/adaptive_layer_norm.hpp>
 #include <residua/layers/avg_pool2d.hpp>
@@ -20,6 +23,8 @@
 #include <residua/layers/global_avg_pool2d.hpp>
 #include <residua/layers/leaky_relu.hpp>
 #include <residua/layers/max_pool2d.hpp>
+#include <residua/layers/relu6.hpp>
+#include <residua/layers/rescale.hpp>
 #include <residua/layers/sigmoid.hpp>
 #include <residua/layers/silu.hpp>
 #include <residua/layers/softmax.hpp>
@@ -38,6 +43,14 @@ L<T> with_scalar(const L<S>& from, Inner&& inner) {
     Sequential<T> to;
     for (Index i = 0; i < from.size(); ++i) to.add(from.name(i), inner(from[i]));
     return L<T>(std::move(to));
+  } else if constexpr (std::is_same_v<L<S>, Concat<S>>) {
+    Concat<T> to;
+    for (Index i = 0; i < from.size(); ++i) to.add(from.name(i), inner(from[i]));
+    return to;
+  } else if constexpr (std::is_same_v<L<S>, Trunk<S>>) {
+    return from.template transformed<T>(inner);
+  } else if constexpr (std::is_same_v<L<S>, LayerScale<S>>) {
+    return LayerScale<T>(from.options, inner(from.block));
   } else if constexpr (std::is_same_v<L<S>, Residual<S>>) {
     return Residual<T>(inner(from.branch), inner(from.shortcut), inner(from.activation), from.names);
   } else if constexpr (std::is_same_v<L<S>, Repeat<S>>) {
@@ -113,10 +126,11 @@ void copy_state(const From& from, To& to) {
 /// default. Throws Error for a layer that is neither the library's nor named, and for a network made by inference().
 template <typename T, template <typename> class... Own, template <typename> class L, typename S>
 L<T> convert(const L<S>& net) {
-  const detail::StructureConverter<T, S, Own..., Sequential, ResidualBlock, Bottleneck, Residual, Repeat, Conv2d, Linear,
-                                   BatchNorm, LayerNorm, GroupNorm, InstanceNorm, RMSNorm, AdaptiveLayerNorm, ReLU,
-                                   LeakyReLU, GELU, SiLU, Sigmoid, Tanh, Softmax, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
-                                   GlobalAvgPool2d, Flatten, Dropout, DropPath, Identity, Subsample>
+  const detail::StructureConverter<T, S, Own..., Sequential, ResidualBlock, Bottleneck, Residual, Concat, Trunk,
+                                   LayerScale, Repeat, Conv2d, Linear, BatchNorm, LayerNorm, GroupNorm, InstanceNorm,
+                                   RMSNorm, AdaptiveLayerNorm, ReLU, ReLU6, LeakyReLU, GELU, SiLU, Sigmoid, Tanh,
+                                   Softmax, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, GlobalAvgPool2d, Flatten, Dropout,
+                                   DropPath, Identity, Rescale, Subsample>
       structure;
   L<T> result = [&] {
     if constexpr (std::is_same_v<L<S>, Layer<S>>) {

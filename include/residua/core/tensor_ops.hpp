@@ -48,13 +48,16 @@ Tensor<S> concat(std::span<const Tensor<S>> tensors, Index axis) {
   }
   Tensor<S> y(first.with(axis, joined), uninitialized);
   const Index outer = first.part(0, axis).size(), inner = first.part(axis + 1, first.rank()).size();
-  S* to = y.data();
-  for (Index o = 0; o < outer; ++o) {
-    for (const Tensor<S>& x : tensors) {
-      const Index run = x.dim(axis) * inner;
-      to = std::copy_n(x.cdata() + o * run, run, to);
+  S* const out = y.data();
+  parallel_ranges(outer, 1 + 32768 / std::max<Index>(1, joined * inner), [&](Index begin, Index end) {
+    S* to = out + begin * joined * inner;
+    for (Index o = begin; o < end; ++o) {
+      for (const Tensor<S>& x : tensors) {
+        const Index run = x.dim(axis) * inner;
+        to = std::copy_n(x.cdata() + o * run, run, to);
+      }
     }
-  }
+  });
   return y;
 }
 template <typename S>
@@ -77,9 +80,11 @@ Tensor<S> slice(const Tensor<S>& x, Index axis, Index first, Index last) {
   }
   Tensor<S> y(x.shape().with(axis, last - first), uninitialized);
   const Index outer = x.shape().part(0, axis).size(), inner = x.shape().part(axis + 1, x.rank()).size();
-  const Index run = (last - first) * inner;
-  S* to = y.data();
-  for (Index o = 0; o < outer; ++o) to = std::copy_n(x.cdata() + (o * x.dim(axis) + first) * inner, run, to);
+  const Index run = (last - first) * inner, step = x.dim(axis) * inner;
+  S* const out = y.data();
+  parallel_ranges(outer, 1 + 32768 / std::max<Index>(1, run), [&](Index begin, Index end) {
+    for (Index o = begin; o < end; ++o) std::copy_n(x.cdata() + o * step + first * inner, run, out + o * run);
+  });
   return y;
 }
 

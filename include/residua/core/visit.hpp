@@ -128,6 +128,22 @@ std::vector<ParameterHandle<S>> parameters_if(Net& net, Predicate&& predicate) {
   return handles;
 }
 
+/// Calls f(layer) for every layer of type T in `net`, in visiting order:
+///
+///     for_each_layer<BatchNorm<float>>(net, [](BatchNorm<float>& norm) { norm.options.frozen = true; });
+template <typename T, typename Net, typename F>
+  requires(!std::is_const_v<Net>)
+void for_each_layer(Net& net, F&& f) {
+  struct Each : Visitor<typename T::Scalar> {
+    std::remove_reference_t<F>* call;
+    void layer(const std::string&, const std::type_info& type, void* address) override {
+      if (type == typeid(T)) (*call)(*static_cast<T*>(address));
+    }
+  } each;
+  each.call = &f;
+  walk<typename T::Scalar>(net, each);
+}
+
 /// The layer at `path`. Throws Error when there is none, or one of another type.
 template <typename T, typename S, typename Net>
 T& get(Net& net, std::string_view path) {

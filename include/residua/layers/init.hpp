@@ -34,10 +34,26 @@ Tensor<S> kaiming_uniform(const Shape& shape, Index fan_in, Random& random) {
   return uniform<S>(shape, -bound, bound, random);
 }
 
-/// Kaiming-normal for ReLU: normal with standard deviation √(2 / fan_in). (He et al. 2015)
+/// Fills with normal numbers of mean 0, those outside of [−bound, bound] drawn again. A Random::none() leaves the tensor
+/// zero. Throws Error for a bound below the standard deviation, where that would take long.
 template <typename S>
-Tensor<S> kaiming_normal(const Shape& shape, Index fan_in, Random& random) {
-  return normal<S>(shape, 0, std::sqrt(2 / static_cast<double>(fan_in)), random);
+Tensor<S> truncated_normal(const Shape& shape, double stddev, double bound, Random& random) {
+  if (!(bound >= stddev)) fail("truncated_normal", "expected a bound of at least ", stddev, ", got ", bound);
+  Tensor<S> result(shape);
+  if (random.is_none()) return result;
+  for (S *x = result.data(), *end = x + result.size(); x != end; ++x) {
+    double drawn;
+    do drawn = random.normal(0, stddev); while (std::abs(drawn) > bound);
+    *x = static_cast<S>(drawn);
+  }
+  return result;
+}
+
+/// Kaiming-normal for ReLU: normal with standard deviation √(2 / fan), the fan being the number of inputs of each output
+/// or of outputs of each input. (He et al. 2015)
+template <typename S>
+Tensor<S> kaiming_normal(const Shape& shape, Index fan, Random& random) {
+  return normal<S>(shape, 0, std::sqrt(2 / static_cast<double>(fan)), random);
 }
 
 }  // namespace residua::inline RESIDUA_ABI::init

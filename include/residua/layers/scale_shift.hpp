@@ -1,7 +1,8 @@
-// ScaleShift: what inference(net) makes of a BatchNorm.
+// ScaleShift: what inference(net) makes of a BatchNorm, and of all else that is an affine map of each channel.
 #pragma once
 
 #include <cmath>
+#include <utility>
 
 #include <residua/kernels/columns.hpp>
 #include <residua/layers/batch_norm.hpp>
@@ -10,12 +11,14 @@
 
 namespace residua::inline RESIDUA_ABI {
 
-/// y = x · scale + shift for each channel: a BatchNorm that uses its running statistics.
+/// y = x · scale + shift for each channel, like a BatchNorm that uses its running statistics.
 template <typename S>
 class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
  public:
   Tensor<S> scale, shift;  // (C)
   bool relu = false;
+
+  ScaleShift(Tensor<S> scale_by, Tensor<S> shift_by) : scale(std::move(scale_by)), shift(std::move(shift_by)) {}
 
   explicit ScaleShift(const BatchNorm<S>& norm) : scale(norm.running_var.value), shift(norm.running_mean.value) {
     S* const a = scale.data();
