@@ -122,7 +122,8 @@ void load(Layer<S>& net, const fs::path& path) {
   for (const std::string& name : unused) ADD_FAILURE() << name << " is in the file, but not in the network";
 }
 
-void check_logits(const Tensor<float>& got, const Tensor<float>& expected, const std::string& what) {
+template <typename S>
+void check_logits(const Tensor<S>& got, const Tensor<S>& expected, const std::string& what) {
   EXPECT_LE(difference(got, expected), 1e-4 * largest(expected)) << what;
   for (Index n = 0; n < expected.dim(0); ++n) {
     Index a = 0, b = 0;
@@ -156,33 +157,9 @@ double training_step(Layer<S>& net, const Tensor<S>& images, const std::vector<I
   return total;
 }
 
-TEST_P(Zoo, ComputesWhatPyTorchDoes) {
-  const Folder folder;
-  const std::string command = "/usr/bin/python3 -W ignore '" + (here / "make_model.py").string() + "' " + GetParam() + " '" +
-                              folder.string() + "'";
-  const int status = std::system(command.c_str());
-  if (WIFEXITED(status) && (WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 127)) {
-    GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";
-  }
-  ASSERT_EQ(status, 0) << command;
-
+void check_training_step(const std::string& model, Layer<float>& net, const fs::path& folder) {
   Random none = Random::none();
-  Layer<float> net = zoo::models<float>().at(GetParam())(none);
-  const std::string names = state::names<float>(net), expected_names = text_of(folder / "names.txt");
-  ASSERT_TRUE(names == expected_names) << first_difference(names, expected_names);
-  load(net, folder / "weights.safetensors");
-
-  const SafetensorsFile cases(folder / "cases.safetensors");
-  const Layer<float> fused = inference(net);
-  for (const char* number : {"0", "1"}) {
-    const auto x = cases.read<float>(*cases.find(std::string("x") + number));
-    const auto y = cases.read<float>(*cases.find(std::string("y") + number));
-    check_logits(net(x), y, "case " + std::string(number));
-    check_logits(fused(x), y, "case " + std::string(number) + ", made for inference");
-  }
-  if (!fs::exists(folder / "step.safetensors")) return;
-
-  Layer<double> precise = zoo::models<double>().at(GetParam())(none);
+  Layer<double> precise = zoo::models<double>().at(model)(none);
   load(precise, folder / "weights.safetensors");
   const SafetensorsFile step(folder / "step.safetensors");
   const auto x = step.read<double>(*step.find("x"));
@@ -202,12 +179,71 @@ TEST_P(Zoo, ComputesWhatPyTorchDoes) {
   for (auto& [name, p] : net.named_parameters()) EXPECT_TRUE(p->grad.carray().allFinite()) << name;
 }
 
+/// In evaluation, also as made for inference.
+template <typename S>
+void check_cases(const Layer<S>& net, const SafetensorsFile& cases) {
+  const Layer<S> fused = inference(net);
+  for (const std::string number : {"0", "1"}) {
+    const auto x = cases.read<S>(*cases.find("x" + number)), y = cases.read<S>(*cases.find("y" + number));
+    check_logits(net(x), y, "case " + number);
+    check_logits(fused(x), y, "case " + number + ", made for inference");
+  }
+}
+
+void check_beside_pytorch(const std::string& model, const fs::path& folder) {
+  SCOPED_TRACE(model);
+  Random none = Random::none();
+  Layer<float> net = zoo::models<float>().at(model)(none);
+  const std::string names = state::names<float>(net), expected_names = text_of(folder / "names.txt");
+  ASSERT_TRUE(names == expected_names) << first_difference(names, expected_names);
+  load(net, folder / "weights.safetensors");
+  const SafetensorsFile cases(folder / "cases.safetensors");
+  if (cases.find("y0")->dtype == Dtype::F64) {
+    Layer<double> precise = zoo::models<double>().at(model)(none);
+    load(precise, folder / "weights.safetensors");
+    check_cases(precise, cases);
+  } else {
+    check_cases(net, cases);
+  }
+  if (fs::exists(folder / "step.safetensors")) check_training_step(model, net, folder);
+}
+
+/// Models that PyTorch is started once for: the small ones together.
+class BesidePyTorch : public testing::TestWithParam<std::vector<std::string>> {};
+
+TEST_P(BesidePyTorch, ComputesTheSame) {
+  const Folder folder;
+  std::string command = "/usr/bin/python3 -W ignore '" + (here / "make_model.py").string() + "' '" + folder.string() + "'";
+  for (const std::string& model : GetParam()) command += ' ' + model;
+  const int status = std::system(command.c_str());
+  if (WIFEXITED(status) && (WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 127)) {
+    GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";
+  }
+  ASSERT_EQ(status, 0) << command;
+  for (const std::string& model : GetParam()) check_beside_pytorch(model, folder / model);
+}
+
 std::vector<std::string> all_names() {
   std::vector<std::string> names;
   for (const auto& [name, make] : zoo::models<float>()) names.push_back(name);
   return names;
 }
 
+std::vector<std::vector<std::string>> groups() {
+  std::vector<std::vector<std::string>> groups(1);
+  for (const std::string& name : all_names()) {
+    if (name.starts_with("cifar")) {
+      groups[0].push_back(name);
+    } else {
+      groups.push_back({name});
+    }
+  }
+  return groups;
+}
+
 INSTANTIATE_TEST_SUITE_P(Every, Zoo, testing::ValuesIn(all_names()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Every, BesidePyTorch, testing::ValuesIn(groups()), [](const auto& test) {
+  return test.param.size() > 1 ? "cifar" : test.param[0];
+});
 
 }  // namespace
