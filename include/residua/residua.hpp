@@ -74,8 +74,10 @@
 #include <residua/data/data_loader.hpp>
 #include <residua/data/dataset.hpp>
 #include <residua/data/idx.hpp>
+#include <residua/data/image_classification.hpp>
 #include <residua/data/mix.hpp>
 #include <residua/data/randperm.hpp>
+#include <residua/data/resize.hpp>
 #include <residua/data/split.hpp>
 #include <residua/data/textured_shapes.hpp>
 #include <residua/data/transforms.hpp>
