@@ -6,7 +6,8 @@ set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/residua)
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 
 install(TARGETS residua EXPORT residua FILE_SET HEADERS)
-install(TARGETS residua_io FILE_SET HEADERS)  # whether residua::io stands is seen where it is used: residuaConfig.cmake
+# Whether residua::io and residua::images stand is seen where they are used: residuaConfig.cmake.
+install(TARGETS residua_io residua_images FILE_SET HEADERS)
 install(EXPORT residua NAMESPACE residua:: FILE residuaTargets.cmake DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/residuaConfig.cmake.in residuaConfig.cmake INSTALL_DESTINATION ${package_dir})

@@ -6,8 +6,9 @@ if [ "${1:-}" = --help ]; then
 Usage: examples/run.sh [OPTIONS of train_image_classifier]
 
 Trains a residual network on images, on Debian 12 from nothing: installs what is missing of compiler, CMake, Ninja,
-Eigen, CLI11 and nlohmann-json (as root or with sudo), builds the examples, and runs train_image_classifier. Without options it trains
-on images it draws itself; with --data FOLDER on CIFAR. The program's own options:
+Eigen, CLI11, nlohmann-json, libpng and libjpeg-turbo (as root or with sudo), builds the examples, and runs
+train_image_classifier. Without options it trains on images it draws itself; with --data FOLDER on CIFAR. The program's
+own options:
 
 HELP
   shift
@@ -16,7 +17,8 @@ fi
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/cmake/install_missing.sh"
-install_missing g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev
+install_missing g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev libpng-dev \
+                libjpeg62-turbo-dev
 
 echo "== Building the examples"
 cmake -S "$root" -B "$root/build/examples" -G Ninja -DCMAKE_BUILD_TYPE=Release \
