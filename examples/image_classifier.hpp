@@ -5,7 +5,8 @@
 
 #include <filesystem>
 #include <map>
-#include <optional>
+
+#include <residua/models/cifar_resnet.hpp>
 
 namespace examples {
 
@@ -130,44 +131,18 @@ struct Architecture {
         ->capture_default_str();
   }
 
-  /// Three stages of depth = 6n + 2 layers: n residual blocks each, every stage half as large with twice the channels.
   Sequential<float> build(Index image_channels, Index classes, Random& rng) const {
-    const Norm<float> normalized = Norm<float>::named(norm);
-    const bool pre = order == "pre_activation";
-    Sequential<float> net;
-    net.add("conv1", Conv2d<float>({.in_channels = image_channels, .out_channels = width, .kernel_size = 3, .padding = 1,
-                                    .bias = normalized.none()}, rng));
-    const auto activate = [&](Index channels) {
-      if (!normalized.none()) net.add("bn1", normalized(channels));
-      net.add("relu", ReLU<float>());
-    };
-    if (!pre) activate(width);
-    Index channels = width;
-    for (Index stage = 0; stage < 3; ++stage) {
-      const Index out_channels = width << stage;
-      Sequential<float> blocks;
-      for (Index block = 0; block < (depth - 2) / 6; ++block) {
-        blocks.add(ResidualBlock<float>(
-            {.in_channels = channels,
-             .out_channels = out_channels,
-             .stride = channels == out_channels ? 1 : 2,
-             .order = pre ? Order::pre_activation : order == "plain" ? Order::plain : Order::post_activation,
-             .shortcut = shortcut == "projection" ? Shortcut::projection : Shortcut::subsample,
-             .norm = normalized},
-            rng));
-        channels = out_channels;
-      }
-      net.add("layer" + std::to_string(stage + 1), blocks);
-    }
-    if (pre) activate(channels);
-    net.add("pool", GlobalAvgPool2d<float>());
-    net.add("linear", Linear<float>({.in_features = channels, .out_features = classes}, rng));
-
-    for (auto& [name, p] : net.named_parameters()) {  // convolutions and the linear map start Kaiming-normal
-      const Shape shape = p->value.shape();
-      if (shape.rank() > 1) p->value = init::kaiming_normal<float>(shape, shape.size() / shape[0], rng);
-    }
-    return net;
+    static const std::map<std::string, Order> orders{{"post_activation", Order::post_activation},
+                                                     {"pre_activation", Order::pre_activation},
+                                                     {"plain", Order::plain}};
+    return cifar_resnet<float>(depth,
+                               {.num_classes = classes,
+                                .shortcut = shortcut == "projection" ? Shortcut::projection : Shortcut::subsample,
+                                .order = orders.at(order),
+                                .norm = Norm<float>::named(norm),
+                                .in_channels = image_channels,
+                                .channels = width},
+                               rng);
   }
 
   /// What a checkpoint says of its network.
@@ -185,8 +160,10 @@ struct Architecture {
     };
     Architecture a{std::atol(text("depth").c_str()), std::atol(text("width").c_str()), text("norm"), text("order"),
                    text("shortcut")};
-    if (a.depth < 8 || a.depth % 6 != 2 || a.depth > 100'000 || a.width < 1 || a.width > 4096) {
-      fail(place, "expected a depth of 6n + 2 and a width from 1 to 4096, got ", a.depth, " and ", a.width);
+    const bool known = a.order == "post_activation" || a.order == "pre_activation" || a.order == "plain";
+    if (a.depth < 8 || a.depth % 6 != 2 || a.depth > 100'000 || a.width < 1 || a.width > 4096 || !known) {
+      fail(place, "expected a depth of 6n + 2, a width from 1 to 4096 and an order that there is, got ", a.depth, ", ",
+           a.width, " and ", a.order);
     }
     return a;
   }

@@ -17,10 +17,11 @@ struct CifarResNetOptions {
   Order order = Order::post_activation;     ///< Order::pre_activation for the networks of 2016
   bool bottleneck = false;                  ///< three convolutions a block, 9n + 2 layers; else two, 6n + 2
   Norm<S> norm = norm::batch;
-  Index channels = 16;  ///< of the first stage; each further one has twice as many, four times that between bottlenecks
+  Index in_channels = 3;  ///< of the images
+  Index channels = 16;    ///< of the first stage; each further one has twice as many, four times that between bottlenecks
 };
 
-/// images (N, H, W, 3) → logits (N, num_classes), of any size; CIFAR's is 32×32.
+/// images (N, H, W, in_channels) → logits (N, num_classes), of any size; CIFAR's is 32×32×3.
 ///
 /// A 3×3 convolution, three stages of n blocks each, the last two at half the size of the one before, global pooling and
 /// a linear map. Names are those of akamaster's pytorch_resnet_cifar10: conv1, bn1, layer1.0.conv1, …, linear, with
@@ -45,7 +46,7 @@ Sequential<S> cifar_resnet(Index depth, const CifarResNetOptions<S>& o, Random& 
     if (!o.norm.none()) net.add("bn1", o.norm(channels));
     net.add("relu", ReLU<S>());
   };
-  net.add("conv1", Conv2d<S>({.in_channels = 3, .out_channels = in, .kernel_size = 3, .padding = 1,
+  net.add("conv1", Conv2d<S>({.in_channels = o.in_channels, .out_channels = in, .kernel_size = 3, .padding = 1,
                               .bias = o.norm.none()}, none));
   if (before) norm_and_activation(in);
   for (int stage = 0; stage < 3; ++stage) {
