@@ -272,9 +272,9 @@ def case(model, batch, *size):
     return channels_last(images), precise if chaotic else logits
 
 
-def training_step(model, size):
+def training_step(model, batch, *size):
     model = model.double().train()
-    images, labels = torch.randn(3, 3, *size, dtype=torch.double), torch.randint(0, 10, (3,))
+    images, labels = torch.randn(batch, 3, *size, dtype=torch.double), torch.randint(0, 10, (batch,))
     outputs = model(images)
     outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
     loss = sum(F.cross_entropy(logits, labels) * (1 if i == 0 else 0.3) for i, logits in enumerate(outputs))
@@ -298,7 +298,8 @@ def main(name, folder):
         cases[f"x{i}"], cases[f"y{i}"] = case(model, *size)
     write_safetensors(folder / "cases.safetensors", cases)
     if name in STEPS:
-        write_safetensors(folder / "step.safetensors", training_step(model, (139, 155) if sizes is LARGE else small))
+        size = (2, 299, 299) if name == "inception_v3" else (3, *small)  # the head has no use for smaller ones
+        write_safetensors(folder / "step.safetensors", training_step(model, *size))
 
 
 if __name__ == "__main__":
