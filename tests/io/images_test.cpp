@@ -169,9 +169,31 @@ TEST(ReadImage, SurvivesJpegFilesWithAnyByteChanged) {
 }
 
 TEST(ReadImage, RefusesDamageThatLibjpegOnlyWarnsOf) {
-  Bytes bytes = file("444.jpg");
-  std::fill(bytes.end() - 60, bytes.end() - 10, std::byte{0xFE});
-  expect_error([&] { decode_image(bytes, "a.jpg"); }, "a.jpg: expected a valid JPEG file, got: Corrupt JPEG data");
+  const auto expect_refused = [](const Bytes& bytes, const std::string& reason) {
+    expect_error([&] { decode_image(bytes, "a.jpg"); }, "a.jpg: expected a valid JPEG file, got: " + reason);
+  };
+  const Bytes good = file("444.jpg");
+  Bytes bytes = good;
+  for (auto at = bytes.end() - 60; at < bytes.end() - 10; at += 2) {  // only ones, and no code has that many
+    at[0] = std::byte{0xFF};
+    at[1] = std::byte{0x00};
+  }
+  expect_refused(bytes, "Corrupt JPEG data: bad Huffman code");
+
+  bytes = good;
+  bytes.insert(bytes.end() - 60, {std::byte{0xFF}, std::byte{0xD9}});  // the end, in the middle of the data
+  expect_refused(bytes, "Corrupt JPEG data: premature end of data segment");
+
+  bytes = good;  // and the promise of a marker after each block
+  const auto scan = bytes.begin() + static_cast<std::ptrdiff_t>(find_marker(bytes, 0xDA));
+  const std::array restarts{std::byte{0xFF}, std::byte{0xDD}, std::byte{0}, std::byte{4}, std::byte{0}, std::byte{1}};
+  bytes.insert(scan, restarts.begin(), restarts.end());
+  expect_refused(bytes, "Corrupt JPEG data: found marker 0xd9 instead of RST0");
+
+  bytes = file("progressive.jpg");
+  const auto first = bytes.begin() + static_cast<std::ptrdiff_t>(find_marker(bytes, 0xDA));
+  first[13] = std::byte{0x10};  // refines values that no scan has given
+  expect_refused(bytes, "Inconsistent progression sequence");
 }
 
 TEST(ReadImage, RefusesHeadersThatLieBeforeItAsksForMemory) {

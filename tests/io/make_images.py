@@ -120,7 +120,8 @@ put("rgb.jpg", b"\xff\xd8" + adobe_rgb + jpeg(photo, subsampling=0)[20:])
 
 # --- other sizes -----------------------------------------------------------------------------------------------------
 
-noise = Image.fromarray(rng.integers(0, 256, (10, 13, 3), dtype=np.uint8))
+# With this seed two of the bicubic results depend on how negative weights are rounded.
+noise = Image.fromarray(np.random.default_rng(17).integers(0, 256, (10, 13, 3), dtype=np.uint8))
 noise.save(folder / "noise.png", optimize=True)
 expect("noise.png", noise)
 for name, mode in ("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC):

@@ -77,7 +77,6 @@ class JpegReader {
         jpeg_read_scanlines(&jpeg_, &to, 1);
         if (cmyk) mix_inks(inks, row);
       }
-      jpeg_finish_decompress(&jpeg_);
     });
   }
 
