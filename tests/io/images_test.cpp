@@ -137,6 +137,10 @@ TEST(ReadImage, RefusesFilesThatEndAnywhereTooEarly) {
                "a.png: expected a valid PNG file, got: an end that comes too early");
   expect_error([&] { decode_image(std::span(jpeg).first(500), "a.jpg"); },
                "a.jpg: expected a valid JPEG file, got: an end that comes too early");
+
+  Bytes swallowed = jpeg;  // by a comment of 65533 bytes
+  swallowed.insert(swallowed.begin() + 2, {std::byte{0xFF}, std::byte{0xFE}, std::byte{0xFF}, std::byte{0xFF}});
+  expect_error([&] { decode_image(swallowed); }, "got: an end that comes too early");
 }
 
 TEST(ReadImage, RefusesPngFilesWithAnyByteChanged) {
