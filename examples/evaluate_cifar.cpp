@@ -66,7 +66,7 @@ void judge(const Settings& settings) {
   }
   progress.clear();
   std::printf("%s\n%ld of %ld right (%.2f%%)\n", metrics.table(test.classes).c_str(),
-              static_cast<long>(metrics.confusion_matrix().cmatrix().trace()), static_cast<long>(metrics.rows()),
+              static_cast<long>(metrics.right()), static_cast<long>(metrics.rows()),
               100 * metrics.accuracy());
 }
 

@@ -177,7 +177,7 @@ inline constexpr auto classifier_loss = [](const auto& logits, const auto& targe
 /// How many of the images are named right, then each class on a line of its own.
 inline void print_evaluation(const Evaluation& result, const std::vector<std::string>& classes) {
   const ClassificationMetrics& metrics = *result.metrics;
-  const Index right = metrics.confusion_matrix().cmatrix().trace();
+  const Index right = metrics.right();
   std::printf("test accuracy: %ld of %ld right (%.2f%%), top 5 %.2f%%, loss %.4f\n\n%s", static_cast<long>(right),
               static_cast<long>(metrics.rows()), 100 * metrics.accuracy(), 100 * metrics.top_k_accuracy(5), result.loss,
               metrics.table(classes).c_str());

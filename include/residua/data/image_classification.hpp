@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <residua/core/random.hpp>
+#include <residua/data/batch.hpp>
 #include <residua/data/resize.hpp>
 #include <residua/data/transforms.hpp>
 
@@ -32,10 +33,8 @@ struct ImageClassification {
 
   /// A batch of one, (1, crop_size, crop_size, 3); `concat` makes larger ones. Throws Error as resize and Normalize do.
   Tensor<float> operator()(Tensor<std::uint8_t> image) const {
-    Tensor<float> x = crop(std::move(image)).cast<float>();
-    x.array() /= 255.0f;
     Random none(0);
-    x = Normalize{mean, std}(std::move(x), none);
+    Tensor<float> x = Normalize{mean, std}(detail::to_numbers<float>(crop(std::move(image))), none);
     const Shape batch{1, x.dim(0), x.dim(1), x.dim(2)};
     return std::move(x).reshaped(batch);
   }

@@ -83,7 +83,10 @@ class ClassificationMetrics {
   Index classes() const { return support_.size(); }
 
   /// How many rows were added.
-  Index rows() const { return support_.carray().sum(); }
+  Index rows() const { return sum(support_, 0, classes()); }
+
+  /// How many of them were predicted right.
+  Index right() const { return sum(matrix_, 0, classes(), classes() + 1); }
 
   /// The share of the rows that were predicted right.
   double accuracy() const { return top_k_accuracy(1); }
@@ -92,7 +95,7 @@ class ClassificationMetrics {
   /// Where k is the number of classes or more, these are all rows without NaN. Throws Error for a k below 1.
   double top_k_accuracy(Index k) const {
     if (k < 1) fail(place, "expected k of at least 1, got ", k);
-    return ratio(ranks_.carray().head(std::min(k, classes())).sum(), rows());
+    return ratio(sum(ranks_, 0, std::min(k, classes())), rows());
   }
 
   /// How many rows of each class (the rows) were predicted to be of each class (the columns): (classes, classes).
@@ -105,7 +108,7 @@ class ClassificationMetrics {
   Index support(Index c) const { return scores(c).support; }
   ClassScores scores(Index c) const {
     if (c < 0 || c >= classes()) fail(place, "expected a class from 0 to ", classes() - 1, ", got ", c);
-    return scores_of(matrix_(c, c), matrix_.cmatrix().col(c).sum(), support_(c));
+    return scores_of(matrix_(c, c), sum(matrix_, c, classes(), classes()), support_(c));
   }
 
   /// The mean of the scores of all classes, those that never occur included.
@@ -119,7 +122,7 @@ class ClassificationMetrics {
   }
 
   /// The scores of all decisions taken together. Without NaN they all are the accuracy.
-  ClassScores micro_average() const { return scores_of(matrix_.cmatrix().trace(), matrix_.carray().sum(), rows()); }
+  ClassScores micro_average() const { return scores_of(right(), sum(matrix_, 0, matrix_.size()), rows()); }
 
   /// The scores of each class, their averages and the accuracy, one a line. Throws Error for another number of names
   /// than classes.
@@ -134,6 +137,13 @@ class ClassificationMetrics {
   static Shape checked(Index classes) {
     if (classes < 1) fail(place, "expected at least one class, got ", classes);
     return {classes, classes};
+  }
+
+  /// The sum of `count` numbers, each `step` after the one before. Eigen's would cost every user's compiler more.
+  static Index sum(const Tensor<Index>& numbers, Index first, Index count, Index step = 1) {
+    Index result = 0;
+    for (Index i = 0; i < count; ++i) result += numbers.cdata()[first + i * step];
+    return result;
   }
 
   static double ratio(Index part, Index whole) {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <string>
+#include <time.h>  // <chrono> would cost every user's compiler a third of a second
 #include <unistd.h>
 #include <utility>
 
@@ -15,10 +15,16 @@ namespace residua::inline RESIDUA_ABI {
 /// Seconds since it was made.
 class Stopwatch {
  public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double seconds() const { return now() - start_; }
 
  private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  static double now() {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  }
+
+  double start_ = now();
 };
 
 /// Tells how much of `total` is done, how fast, and how long the rest will take. On a terminal one line is written over
