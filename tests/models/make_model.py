@@ -14,6 +14,11 @@ second writes into FOLDER/resnet18
     step.safetensors       for some models, in double: a training step's x, labels, loss, and by the state_dict's names
                            grad.NAME and after.NAME, gradients and buffers, in PyTorch's layout
 
+    /usr/bin/python3 tests/models/make_model.py back FOLDER resnet18 …
+
+loads FOLDER/resnet18/back.safetensors, which residua wrote, with strict=True, and fails where the logits are others than
+before. Names with a slash are a checkpoint's, and not the network's.
+
 It exits with 77 where PyTorch or torchvision is missing.
 """
 import json
@@ -230,6 +235,22 @@ def write_safetensors(path, tensors):
             file.write(t.numpy().tobytes())
 
 
+def read_safetensors(path):
+    types = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64}
+    data = pathlib.Path(path).read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    header, data = json.loads(data[8:8 + length]), data[8 + length:]
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, info in header.items():
+        if "/" in name:
+            continue
+        piece = bytearray(data[slice(*info["data_offsets"])])
+        dtype = types[info["dtype"]]
+        tensors[name] = torch.frombuffer(piece, dtype=dtype).reshape(info["shape"]) if piece else torch.empty(0, dtype=dtype)
+    return tensors
+
+
 def channels_last(images):
     return images.permute(0, 2, 3, 1)
 
@@ -289,6 +310,16 @@ def training_step(model, batch, *size):
             **{"after." + name: b for name, b in model.named_buffers()}}
 
 
+def check_back(name, folder):
+    model = MODELS[name][0]()
+    model.load_state_dict(read_safetensors(folder / "back.safetensors"), strict=True)
+    cases = read_safetensors(folder / "cases.safetensors")
+    images, expected = cases["x0"].permute(0, 3, 1, 2), cases["y0"]
+    with torch.no_grad():
+        logits = model.to(images.dtype).eval()(images)
+    assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max(), f"{name}: other logits"
+
+
 def main(name, folder):
     folder.mkdir()
     make, sizes = MODELS[name]
@@ -313,6 +344,9 @@ if __name__ == "__main__":
         for name, (make, _) in MODELS.items():
             model = make()
             print(name, sum(p.numel() for p in model.parameters()), f"{fnv1a(names(model)):016x}")
+    elif len(sys.argv) > 3 and sys.argv[1] == "back" and MODELS.keys() >= set(sys.argv[3:]):
+        for name in sys.argv[3:]:
+            check_back(name, pathlib.Path(sys.argv[2]) / name)
     elif len(sys.argv) > 2 and MODELS.keys() >= set(sys.argv[2:]):
         for name in sys.argv[2:]:
             main(name, pathlib.Path(sys.argv[1]) / name)

@@ -13,9 +13,11 @@
 
 #include <gtest/gtest.h>
 
+#include <residua/io/checkpoint.hpp>
 #include <residua/io/weights.hpp>
 #include <residua/loss/cross_entropy.hpp>
 #include <residua/models/by_name.hpp>
+#include <residua/optim/sgd.hpp>
 
 #include "temporary_folder.hpp"
 
@@ -191,7 +193,25 @@ void check_beside_pytorch(const std::string& model, const fs::path& folder) {
   } else {
     check_cases(net, cases);
   }
+  // For PyTorch to read: the weights alone, or in a checkpoint.
+  if (model.starts_with("cifar")) {
+    SGD<float> optimizer(net.parameters(), {.momentum = 0.9});
+    State run;
+    run.add("", net).add("optimizer", optimizer);
+    save_checkpoint(run, folder / "back.safetensors");
+  } else {
+    save_weights(net, folder / "back.safetensors");
+  }
   if (fs::exists(folder / "step.safetensors")) check_training_step(model, net, folder);
+}
+
+/// The exit code of make_model.py for these models.
+int run_pytorch(const std::string& action, const fs::path& folder, const std::vector<std::string>& models) {
+  std::string command = "/usr/bin/python3 -W ignore '" + (here / "make_model.py").string() + "' " + action + " '" +
+                        folder.string() + "'";
+  for (const std::string& model : models) command += ' ' + model;
+  const int status = std::system(command.c_str());
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /// Models that PyTorch is started once for: the small ones together.
@@ -199,15 +219,11 @@ class BesidePyTorch : public testing::TestWithParam<std::vector<std::string>> {}
 
 TEST_P(BesidePyTorch, ComputesTheSame) {
   const TemporaryFolder folder;
-  std::string command =
-      "/usr/bin/python3 -W ignore '" + (here / "make_model.py").string() + "' '" + folder.path.string() + "'";
-  for (const std::string& model : GetParam()) command += ' ' + model;
-  const int status = std::system(command.c_str());
-  if (WIFEXITED(status) && (WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 127)) {
-    GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";
-  }
-  ASSERT_EQ(status, 0) << command;
+  const int code = run_pytorch("", folder.path, GetParam());
+  if (code == 77 || code == 127) GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";
+  ASSERT_EQ(code, 0);
   for (const std::string& model : GetParam()) check_beside_pytorch(model, folder.path / model);
+  EXPECT_EQ(run_pytorch("back", folder.path, GetParam()), 0) << "what residua wrote is not what PyTorch reads";
 }
 
 std::vector<std::string> all_names() {
