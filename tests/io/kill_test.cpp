@@ -132,7 +132,7 @@ TEST_F(KilledTraining, OutlivesAFullDisk) {
 
 #else
 
-TEST(KilledTraining, EndsWithTheSameBytesAsAnUndisturbedOne) { GTEST_SKIP() << "needs train_image_classifier, not sanitized"; }
+TEST(KilledTraining, EndsWithTheSameBytesAsAnUndisturbedOne) { GTEST_SKIP() << "needs RESIDUA_TEST_WHOLE and train_image_classifier"; }
 
 #endif
 

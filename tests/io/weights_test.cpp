@@ -160,6 +160,7 @@ TEST_F(Weights, OfALayerWithTwoNamesAreSavedOnce) {
   save_weights(saved, path("a"));
   const SafetensorsFile file(path("a"));
   EXPECT_EQ(file.tensors().size(), 2u);
+  EXPECT_EQ(named_parameters<float>(saved).size(), 2u);
   EXPECT_EQ(file.metadata().at("decoder.weight"), "encoder.weight");
   load_weights(loaded, path("a"));
   EXPECT_EQ(loaded.layer.weight.value, saved.layer.weight.value);

@@ -218,6 +218,9 @@ int run_pytorch(const std::string& action, const fs::path& folder, const std::ve
 class BesidePyTorch : public testing::TestWithParam<std::vector<std::string>> {};
 
 TEST_P(BesidePyTorch, ComputesTheSame) {
+#ifndef RESIDUA_TEST_WHOLE
+  GTEST_SKIP() << "needs RESIDUA_TEST_WHOLE";
+#endif
   const TemporaryFolder folder;
   const int code = run_pytorch("", folder.path, GetParam());
   if (code == 77 || code == 127) GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";

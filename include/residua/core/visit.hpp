@@ -1,6 +1,8 @@
 // Visiting: all that is written once over the visit of layers.
 #pragma once
 
+#include <algorithm>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -79,25 +81,43 @@ void walk(Net& net, Visitor<S>& visitor, const std::string& path = "") {
   detail::Walk<S>(visitor, path).node(const_cast<std::remove_const_t<Net>&>(net));
 }
 
-/// All parameters with their paths, as PyTorch's named_parameters().
+namespace detail {
+
+/// Whether `member` is seen for the first time: a layer that stands under two names is counted once, under the first.
+inline bool first_seen(std::vector<const void*>& seen, const void* member) {
+  const auto place = std::lower_bound(seen.begin(), seen.end(), member, std::less<>());
+  if (place != seen.end() && *place == member) return false;
+  seen.insert(place, member);
+  return true;
+}
+
+}  // namespace detail
+
+/// All parameters with their paths, as PyTorch's named_parameters(): each once, under its first name.
 template <typename S, typename Net>
   requires(!std::is_const_v<Net>)
 std::vector<std::pair<std::string, ParameterHandle<S>>> named_parameters(Net& net) {
   struct Collect : Visitor<S> {
     std::vector<std::pair<std::string, ParameterHandle<S>>> found;
-    void parameter(const std::string& path, Parameter<S>& p) override { found.emplace_back(path, p.handle()); }
+    std::vector<const void*> seen;
+    void parameter(const std::string& path, Parameter<S>& p) override {
+      if (detail::first_seen(seen, &p)) found.emplace_back(path, p.handle());
+    }
   } collect;
   walk<S>(net, collect);
   return std::move(collect.found);
 }
 
-/// All buffers with their paths, as PyTorch's named_buffers().
+/// All buffers with their paths, as PyTorch's named_buffers(): each once, under its first name.
 template <typename S, typename Net>
   requires(!std::is_const_v<Net>)
 std::vector<std::pair<std::string, BufferHandle<S>>> named_buffers(Net& net) {
   struct Collect : Visitor<S> {
     std::vector<std::pair<std::string, BufferHandle<S>>> found;
-    void buffer(const std::string& path, Buffer<S>& b) override { found.emplace_back(path, b.handle()); }
+    std::vector<const void*> seen;
+    void buffer(const std::string& path, Buffer<S>& b) override {
+      if (detail::first_seen(seen, &b)) found.emplace_back(path, b.handle());
+    }
   } collect;
   walk<S>(net, collect);
   return std::move(collect.found);

@@ -1,4 +1,4 @@
-// Writes what the tests try the other examples on: make_inputs FOLDER PICTURES, where PICTURES has at least ten.
+// Writes what the examples are tried on: make_inputs FOLDER PICTURES, where PICTURES has at least ten.
 #include <cstdio>
 #include <exception>
 #include <filesystem>
