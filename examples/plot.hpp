@@ -22,7 +22,8 @@ inline std::filesystem::path plot_history(const std::filesystem::path& csv, cons
   };
   std::string script = "set terminal svg size 900,900 font 'sans-serif,13' background rgb 'white'\n"
                        "set output " + quoted(svg.string()) + "\nset datafile separator ','\n"
-                       "set multiplot layout 3,1\nset grid\nset key outside right\nset xlabel 'epoch'\n";
+                       "set multiplot layout 3,1\nset lmargin at screen 0.09\nset rmargin at screen 0.83\n"
+                       "set grid\nset key outside right\nset xlabel 'epoch'\n";
   const auto panel = [&](const std::string& title, std::initializer_list<std::pair<std::string, std::string>> curves) {
     std::string plot;
     for (const auto& [column, name] : curves) {
