@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include <residua/data/data_loader.hpp>
+#include <residua/data/mix.hpp>
+#include <residua/data/mixed_loader.hpp>
 #include <residua/layers/dropout.hpp>
 #include <residua/loss/mse_loss.hpp>
 #include <residua/optim/one_cycle_lr.hpp>
@@ -149,6 +151,29 @@ TEST(Fit, GivesTheLastStepOfAnEpochWhatIsLeft) {
   add(2, 1);
   other.step();
   small_net::expect_same(small_net::state<double>(small.net), small_net::state<double>(by_hand.net));
+}
+
+TEST(Fit, LearnsFromMixedBatchesAndGoesOnInTheMiddleOfThem) {
+  const DataLoader<double> loader(images(40), {.batch_size = 8, .shuffle = true, .num_workers = 1}, Random(3));
+  const MixedLoader mixed(loader, CutMix{.num_classes = 5}, Random(7));
+  Started run;
+  const auto result = fit(run.net, run.optimizer, mixed, loss, run.rng, {.epochs = 2});
+  EXPECT_EQ(result.history.columns(), (std::vector<std::string>{"epoch", "step", "lr", "loss"}));
+  EXPECT_EQ(result.steps, 10);
+
+  std::vector<Tensor<double>> inputs, targets;
+  for (auto [x, t] : mixed.epoch(1)) {
+    inputs.push_back(x);
+    targets.push_back(t);
+  }
+  ASSERT_EQ(inputs.size(), 5u);
+  EXPECT_NE(inputs[3], loader.batch(1, 3).inputs);
+  std::size_t i = 3;
+  for (auto [x, t] : mixed.epoch(1, 3)) {
+    EXPECT_EQ(x, inputs[i]);
+    EXPECT_EQ(t, targets[i++]);
+  }
+  EXPECT_EQ(i, 5u);
 }
 
 struct Doubled {

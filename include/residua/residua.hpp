@@ -76,6 +76,7 @@
 #include <residua/data/idx.hpp>
 #include <residua/data/image_classification.hpp>
 #include <residua/data/mix.hpp>
+#include <residua/data/mixed_loader.hpp>
 #include <residua/data/randperm.hpp>
 #include <residua/data/resize.hpp>
 #include <residua/data/split.hpp>

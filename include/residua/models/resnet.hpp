@@ -89,6 +89,8 @@ template <typename S>
 Sequential<S> resnet34(const ResNetOptions<S>& o, Random& random) {
   return resnet<S>({.bottleneck = false, .blocks = {3, 4, 6, 3}}, o, random);
 }
+/// With fifty layers:
+///
 ///     Random rng(42);
 ///     Sequential<float> net = resnet50<float>({.num_classes = 10}, rng);
 template <typename S>
