@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -221,6 +222,11 @@ TEST_P(BesidePyTorch, ComputesTheSame) {
 #ifndef RESIDUA_TEST_WHOLE
   GTEST_SKIP() << "needs RESIDUA_TEST_WHOLE";
 #endif
+  // Made by the same functions as resnet50 and resnext50_32x4d, at several times their cost.
+  static const std::set<std::string> large{"resnet101", "resnet152", "resnext101_32x8d", "wide_resnet50_2"};
+  if (large.contains(GetParam()[0]) && std::getenv("RESIDUA_LARGE_MODELS") == nullptr) {
+    GTEST_SKIP() << "needs RESIDUA_LARGE_MODELS in the environment: takes minutes";
+  }
   const TemporaryFolder folder;
   const int code = run_pytorch("", folder.path, GetParam());
   if (code == 77 || code == 127) GTEST_SKIP() << "needs /usr/bin/python3 with torch and torchvision";
