@@ -28,7 +28,7 @@ struct CheckpointsOptions {
 ///
 ///     fit(net, optimizer, loader, loss, rng, {.callbacks = {Checkpoints("run", {.resume = true})}});
 ///
-/// Each file is written atomically and named after its step: step-000000120.safetensors. A run that goes on from one ends
+/// Each file is written atomically and named after its step: step-000000000120.safetensors. A run that goes on from one ends
 /// with the same bytes as one that was never stopped. Networks with weights that are not finite are not saved: that is an
 /// Error. So is a damaged newest file with nothing older that is whole; and, without `resume`, a folder that has
 /// checkpoints already.
