@@ -114,8 +114,10 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
       SCOPED_TRACE(name + ", " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
       const Tensor<S> a = whole_numbers<S>({segment_count, most, lda}, random);
       const Tensor<S> b = whole_numbers<S>({segment_count, most, ldb}, random);
+      const bool accumulate = random.chance(0.5);
       Tensor<S> c = whole_numbers<S>({rows, ldc}, random);
       Tensor<S> wanted = c;
+      if (!accumulate) wanted.matrix().leftCols(columns).setZero();
       std::vector<Segment<S>> segments;
       for (Index s = 0; s < segment_count; ++s) {
         const Index count = random.below(most + 1);
@@ -126,7 +128,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
           }
         }
       }
-      set.outer[vectors - 1](segments.data(), segment_count, lda, ldb, c.data(), ldc, rows, columns);
+      set.outer[vectors - 1](segments.data(), segment_count, lda, ldb, c.data(), ldc, rows, columns, accumulate);
       ASSERT_EQ(c, wanted);
     }
   }
@@ -287,7 +289,8 @@ std::string description(const ConvolutionShape& s) {
   return text.str();
 }
 
-/// The three passes beside the plain loops, with whole numbers and so exactly; and with others, within rounding.
+/// The three passes beside the plain loops: the sum as it is with whole numbers, and so exactly, and with others within
+/// rounding; Winograd's within what ConvAlgorithm promises.
 template <typename S>
 void check_convolution(const ConvolutionShape& s, bool exact, Random& random) {
   SCOPED_TRACE(description(s));
@@ -314,13 +317,17 @@ void check_convolution(const ConvolutionShape& s, bool exact, Random& random) {
   });
 
   Tensor<S> got[3] = {unwritten<S>(s.output()), unwritten<S>(s.input()), unwritten<S>(s.weight())};
-  convolution<S>(x.cdata(), pack_weights(weight.cdata(), s), got[0].data(), s, {});
+  convolution<S>(x.cdata(), weight.cdata(), got[0].data(), s, {});
   convolution_input_gradient(dy.cdata(), weight.cdata(), got[1].data(), s);
   convolution_weight_gradient(x.cdata(), dy.cdata(), got[2].data(), s);
   const char* const names[3] = {"forward", "input gradient", "weight gradient"};
   for (int i = 0; i < 3; ++i) {
     const auto error = (got[i].carray().template cast<double>() - wanted[i].carray()).abs();
     const double epsilon = static_cast<double>(std::numeric_limits<S>::epsilon());
+    if (s.algorithm == ConvAlgorithm::winograd) {
+      ASSERT_LE(error.maxCoeff(), 168 * epsilon * wanted[i].carray().abs().maxCoeff()) << names[i];  // 2e-5 in float
+      continue;
+    }
     ASSERT_TRUE(exact ? (error == 0).all() : (error <= (2 * terms[i].carray() + 2) * size[i].carray() * epsilon).all())
         << names[i];
   }
@@ -334,7 +341,8 @@ TYPED_TEST(Kernels, ConvolutionsOfManyShapes) {
                        .kernel = {1 + random.below(4), 1 + random.below(4)},
                        .stride = {1 + random.below(3), 1 + random.below(3)},
                        .padding = {random.below(6), random.below(6)},
-                       .dilation = {1 + random.below(3), 1 + random.below(3)}, .groups = 1};
+                       .dilation = {1 + random.below(3), 1 + random.below(3)}, .groups = 1,
+                       .algorithm = ConvAlgorithm::direct};
     if (random.chance(0.5)) s.dilation[0] = s.dilation[1] = 1;
     if (random.chance(0.4)) s.groups = 1 + random.below(4);
     const bool depthwise = random.chance(0.2);
@@ -368,12 +376,46 @@ TYPED_TEST(Kernels, ConvolutionsAtTheEdges) {
       {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
       {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights
   };
-  for (const ConvolutionShape& s : shapes) {
+  for (ConvolutionShape s : shapes) {
+    s.algorithm = ConvAlgorithm::direct;
     for (bool exact : {true, false}) {
       check_convolution<TypeParam>(s, exact, random);
       if (this->HasFatalFailure()) return;
     }
   }
+}
+
+TYPED_TEST(Kernels, WinogradConvolutionsOfManyShapes) {
+  Random random(12);
+  const auto check = [&](Index N, Index H, Index W, Index C, Index K, Index padding_h, Index padding_w) {
+    const ConvolutionShape s{N, H, W, C, K, {3, 3}, {1, 1}, {padding_h, padding_w}, {1, 1}, 1, ConvAlgorithm::winograd};
+    check_convolution<TypeParam>(s, false, random);
+  };
+  for (int trial = 0; trial < 150 && !this->HasFatalFailure(); ++trial) {
+    const Index padding_h = random.below(4), padding_w = random.below(4);
+    const auto channels = [&] { return 1 + random.below(trial % 5 == 0 ? 70 : 20); };
+    check(1 + random.below(3), std::max<Index>(1, 3 - 2 * padding_h) + random.below(10),
+          std::max<Index>(1, 3 - 2 * padding_w) + random.below(10), channels(), channels(), padding_h, padding_w);
+  }
+  check(3, 33, 31, 20, 20, 1, 1);   // tiles in several blocks, and in several sums of the weight gradient
+  check(2, 41, 40, 96, 100, 1, 0);  // one sum, in several rounds
+}
+
+TYPED_TEST(Kernels, WinogradIsChosenWhereItIsFaster) {
+  ConvolutionShape s{8, 14, 14, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1};
+  EXPECT_TRUE(winograd_suits(s, forward_tiles(s)));
+  const auto without = [&](auto&& change) {
+    ConvolutionShape other = s;
+    change(other);
+    return !winograd_suits(other, forward_tiles(other));
+  };
+  EXPECT_TRUE(without([](auto& o) { o.stride[0] = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.kernel[1] = 1; }));
+  EXPECT_TRUE(without([](auto& o) { o.dilation[1] = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.groups = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.C = 3; }));
+  EXPECT_TRUE(without([](auto& o) { o.N = 1; }));
+  EXPECT_TRUE(without([](auto& o) { o.algorithm = ConvAlgorithm::direct; }));
 }
 
 TYPED_TEST(Kernels, ConvolutionsEndAsTheEpilogueSays) {
@@ -384,12 +426,22 @@ TYPED_TEST(Kernels, ConvolutionsEndAsTheEpilogueSays) {
     const Tensor<S> x = whole_numbers<S>(s.input(), random), weight = whole_numbers<S>(s.weight(), random);
     const Tensor<S> bias = whole_numbers<S>({s.K}, random), before = whole_numbers<S>(s.output(), random);
     Tensor<S> plain(s.output(), uninitialized), y = before;
-    const auto packed = pack_weights(weight.cdata(), s);
-    convolution<S>(x.cdata(), packed, plain.data(), s, {});
-    convolution<S>(x.cdata(), packed, y.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+    const ConvolutionWeights<S> packed(weight.cdata(), s);
+    packed.convolve(x.cdata(), plain.data(), s, {});
+    packed.convolve(x.cdata(), y.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
     EXPECT_EQ(y, Tensor<S>::from(((plain.cmatrix() + before.cmatrix()).rowwise() + bias.carray().matrix().transpose())
                                      .cwiseMax(S(0))).reshaped(s.output()));
   }
+
+  ConvolutionShape s{2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd};
+  const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
+  const Tensor<S> bias = normal_numbers<S>({s.K}, random), before = normal_numbers<S>(s.output(), random);
+  Tensor<S> wanted = before, y = before;
+  const ConvolutionWeights<S> transformed(weight.cdata(), s);
+  transformed.convolve(x.cdata(), y.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+  s.algorithm = ConvAlgorithm::direct;
+  convolution<S>(x.cdata(), weight.cdata(), wanted.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+  EXPECT_LE((y.carray() - wanted.carray()).abs().maxCoeff(), S(168) * std::numeric_limits<S>::epsilon() * wanted.carray().maxCoeff());
 }
 
 TYPED_TEST(Kernels, ConvolutionsGiveTheSameBitsForAnyNumberOfThreads) {
@@ -398,7 +450,9 @@ TYPED_TEST(Kernels, ConvolutionsGiveTheSameBitsForAnyNumberOfThreads) {
   const int before = num_threads();
   const ConvolutionShape shapes[] = {{3, 33, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
                                      {40, 8, 8, 16, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},
-                                     {4, 14, 14, 64, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1}};
+                                     {4, 14, 14, 64, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
+                                     {9, 30, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {4, 14, 14, 96, 128, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};
   for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
     const Tensor<S> dy = normal_numbers<S>(s.output(), random);
@@ -409,7 +463,7 @@ TYPED_TEST(Kernels, ConvolutionsGiveTheSameBitsForAnyNumberOfThreads) {
       y[i] = unwritten<S>(s.output());
       dx[i] = unwritten<S>(s.input());
       dweight[i] = unwritten<S>(s.weight());
-      convolution<S>(x.cdata(), pack_weights(weight.cdata(), s), y[i].data(), s, {});
+      convolution<S>(x.cdata(), weight.cdata(), y[i].data(), s, {});
       convolution_input_gradient(dy.cdata(), weight.cdata(), dx[i].data(), s);
       convolution_weight_gradient(x.cdata(), dy.cdata(), dweight[i].data(), s);
       EXPECT_TRUE(same_bits(y[i], y[0])) << threads;

@@ -1,308 +1,114 @@
-// Convolution over channels-last images: forward, input gradient, weight gradient.
-//
-// N images, H × W pixels, C channels in, K channels out, R × S taps; G groups. Weights are (K, R, S, C/G).
-//
-// Forward and input gradient are the same loop, a correlation: a pixel of the result is a sum over taps of (row of the
-// source) · (matrix of the tap). Nothing is unrolled into a patch matrix: the product reads its rows where they lie in the
-// source, or in a copy of a part of it with its border of zeros.
+// Convolution: forward, input gradient, weight gradient, each by the algorithm that suits the sizes.
 #pragma once
 
-#include <algorithm>
+#include <optional>
 
-#include <residua/kernels/matmul.hpp>
+#include <residua/kernels/convolution_shape.hpp>
+#include <residua/kernels/direct_convolution.hpp>
+#include <residua/kernels/winograd.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
-/// The sizes of a convolution; h before w where there are two.
-struct ConvolutionShape {
-  Index N, H, W, C, K;
-  Index kernel[2], stride[2], padding[2], dilation[2];
-  Index groups;
+/// Whether Winograd's algorithm can do it at all.
+inline bool winograd_applies(const ConvolutionShape& s) {
+  const auto both = [](const Index (&v)[2], Index value) { return v[0] == value && v[1] == value; };
+  return both(s.kernel, 3) && both(s.stride, 1) && both(s.dilation, 1) && s.groups == 1;
+}
 
-  Index out(int axis) const {
-    const Index in = axis == 0 ? H : W;
-    return (in + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis] + 1;
-  }
-  Index taps() const { return kernel[0] * kernel[1]; }
-  Shape input() const { return {N, H, W, C}; }
-  Shape output() const { return {N, out(0), out(1), K}; }
-  Shape weight() const { return {K, kernel[0], kernel[1], C / groups}; }
-  Index multiply_adds() const { return N * out(0) * out(1) * K * taps() * (C / groups); }
-};
+/// Whether it is the faster one, for an image of any size.
+inline bool winograd_suits(const ConvolutionShape& s) {
+  if (s.algorithm != ConvAlgorithm::automatic) return s.algorithm == ConvAlgorithm::winograd;
+  return winograd_applies(s) && s.C >= 16 && s.K >= 16;
+}
 
-/// A part of a batch of images with a border of zeros where it reaches beyond them: images n0 … n1 - 1, rows h0 … h1 - 1,
-/// columns w0 … w1 - 1. Lies in the source itself where the part stays inside, else in a copy.
+/// How the images of the result are cut into tiles, and that of the input gradient.
+inline WinogradTiles forward_tiles(const ConvolutionShape& s) {
+  return {s.N, {s.out(0), s.out(1)}, {s.H, s.W}, {s.padding[0], s.padding[1]}};
+}
+inline WinogradTiles backward_tiles(const ConvolutionShape& s) {
+  return {s.N, {s.H, s.W}, {s.out(0), s.out(1)}, {2 - s.padding[0], 2 - s.padding[1]}};
+}
+
+/// Whether it is the faster one where the taps are transformed for these tiles alone.
+inline bool winograd_suits(const ConvolutionShape& s, const WinogradTiles& tiles) {
+  return winograd_suits(s) && (s.algorithm == ConvAlgorithm::winograd || tiles.count() >= 24);
+}
+
+/// Weights (K, R, S, C/G) as products take them.
 template <typename S>
-class Slab {
+WinogradTaps<S> forward_taps(const S* weight, const ConvolutionShape& s) {
+  return {.data = weight, .rows = s.C, .columns = s.K, .row_step = 1, .tap_step = s.C, .column_step = 9 * s.C,
+          .turned = false};
+}
+template <typename S>
+WinogradTaps<S> backward_taps(const S* weight, const ConvolutionShape& s) {
+  return {.data = weight, .rows = s.K, .columns = s.C, .row_step = 9 * s.C, .tap_step = s.C, .column_step = 1,
+          .turned = true};
+}
+
+/// Weights that are used many times: packed, and for Winograd's algorithm transformed.
+template <typename S>
+class ConvolutionWeights {
  public:
-  Slab(const S* source, Index H, Index W, Index C, Index n0, Index n1, Index h0, Index h1, Index w0, Index w1)
-      : row_(W * C), image_(H * W * C), C_(C) {
-    if (h0 >= 0 && h1 <= H && w0 >= 0 && w1 <= W) {
-      data_ = source + n0 * image_ + h0 * row_ + w0 * C;
-      return;
+  ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
+    if (winograd_suits(s)) {
+      transformed_ = winograd_weights(forward_taps(weight, s));
+    } else {
+      packed_ = pack_weights(weight, s);
     }
-    const Index height = h1 - h0, width = w1 - w0;
-    copy_ = Tensor<S>(Shape{n1 - n0, height, width, C}, uninitialized);
-    S* to = copy_.data();
-    const Index left = std::clamp<Index>(-w0, 0, width), inner = std::max<Index>(0, std::min(w1, W) - std::max<Index>(w0, 0));
-    for (Index n = n0; n < n1; ++n) {
-      for (Index h = h0; h < h1; ++h, to += width * C) {
-        if (h < 0 || h >= H || inner == 0) {
-          std::fill_n(to, width * C, S(0));
-          continue;
-        }
-        std::fill_n(to, left * C, S(0));
-        std::copy_n(source + n * image_ + h * row_ + (w0 + left) * C, inner * C, to + left * C);
-        std::fill_n(to + (left + inner) * C, (width - left - inner) * C, S(0));
-      }
-    }
-    row_ = width * C;
-    image_ = height * row_;
-    data_ = copy_.cdata();
   }
 
-  /// Pixel (h, w) of the n-th image of the part, counted from the part's own corner.
-  const S* pixel(Index n, Index h, Index w) const { return data_ + n * image_ + h * row_ + w * C_; }
-  Index offset(Index h, Index w) const { return h * row_ + w * C_; }
+  /// Multiplies the weights of each output channel by its factor.
+  void scale(const S* factor) {
+    if (transformed_) transformed_->scale_columns(factor);
+    for (Packed<S>& group : packed_) {
+      group.scale_columns(factor);
+      factor += group.panels().columns;
+    }
+  }
+
+  /// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K)
+  void convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
+    if (transformed_) {
+      winograd_convolution(x, *transformed_, y, forward_tiles(s), end);
+    } else {
+      direct_convolution(x, packed_, y, s, end);
+    }
+  }
 
  private:
-  Index row_, image_, C_;
-  const S* data_ = nullptr;
-  Tensor<S> copy_;
+  std::optional<Packed<S>> transformed_;
+  PackedGroups<S> packed_;
 };
 
-/// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one.
-struct PixelUnits {
-  Index N, I, J, images, rows;
-
-  PixelUnits(Index n, Index i, Index j, Index channels) : N(n), I(i), J(j) {
-    const Index wanted = std::clamp<Index>(65536 / channels, 64, 512);
-    images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
-    rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
-  }
-  Index bands() const { return (I + rows - 1) / rows; }
-  Index count() const { return (N + images - 1) / images * bands(); }
-
-  struct Unit {
-    Index n0, n1, i0, i1;
-  };
-  Unit unit(Index u) const {
-    const Index n = u / bands() * images, i = u % bands() * rows;
-    return {n, std::min(N, n + images), i, std::min(I, i + rows)};
-  }
-};
-
-/// y[n, i, j, :] = Σ_taps x[n, i·step + tap_h, j·step + tap_w, :] · B_tap, for a grid of pixels of y.
+/// y = x ∗ weight, finished by `end`.   x (N, H, W, C), weight (K, R, S, C/G), y (N, H', W', K)
 template <typename S>
-struct Correlation {
-  const S* x;
-  Index N, H, W, C;      // the source
-  S* y;
-  Index YH, YW, K;       // the result
-  Index first[2] = {0, 0}, every[2] = {1, 1};  // which pixels of the result: first + every · (i, j)
-  Index I, J;            // how many of them
-  Index step[2];         // pixels of the source from one to the next
-  Index origin[2];       // the source's pixel of tap (0, 0) for (i, j) = (0, 0)
-  Index reach[2];        // the last tap's distance from tap (0, 0)
-  Index groups;
-
-  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group.
-  void run(const Tensor<Index>& taps, Index depth, const std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>& b,
-           Epilogue<S> end) const {
-    const PixelUnits units(N, I, J, C);
-    const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
-    parallel_for(units.count(), [&](Index u) {
-      const auto [n0, n1, i0, i1] = units.unit(u);
-      const Index h0 = origin[0] + i0 * step[0], h1 = origin[0] + (i1 - 1) * step[0] + reach[0] + 1;
-      const Index w0 = origin[1], w1 = origin[1] + (J - 1) * step[1] + reach[1] + 1;
-      const Slab<S> slab(x, H, W, C, n0, n1, h0, h1, w0, w1);
-      Tensor<Index> offsets(Shape{tap_count}, uninitialized);
-      Index* const offset = offsets.data();
-      for (Index t = 0; t < tap_count; ++t) offset[t] = slab.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
-      for (Index g = 0; g < groups; ++g) {
-        RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
-        for (Index n = n0; n < n1; ++n) {
-          for (Index i = i0; i < i1; ++i) {
-            S* to = y + ((n * YH + first[0] + every[0] * i) * YW + first[1]) * K + g * kg;
-            const S* from = slab.pixel(n - n0, (i - i0) * step[0], 0) + g * cg;
-            for (Index j = 0; j < J; ++j) rows.add(from + j * step[1] * C, to + j * every[1] * K);
-          }
-        }
-        Epilogue<S> finish = end;
-        if (end.bias != nullptr) finish.bias = end.bias + g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish);
-      }
-    });
+void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, const Epilogue<S>& end) {
+  if (winograd_suits(s, forward_tiles(s))) {
+    winograd_convolution(x, forward_taps(weight, s), y, forward_tiles(s), end);
+  } else {
+    direct_convolution(x, pack_weights(weight, s), y, s, end);
   }
-};
-
-template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
-
-/// The taps of one kernel row are neighbours in memory, and read as one, where nothing lies between them.
-inline bool rows_are_one(const ConvolutionShape& s) { return s.groups == 1 && s.dilation[1] == 1; }
-
-/// Weights (K, R, S, C/G) as forward's right-hand sides, a group each: (R·S·C/G, K/G).
-template <typename S>
-PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s) {
-  PackedGroups<S> packed;
-  const Index depth = s.taps() * (s.C / s.groups), kg = s.K / s.groups;
-  packed.reserve(static_cast<std::size_t>(s.groups));
-  for (Index g = 0; g < s.groups; ++g) {
-    packed.emplace_back(depth, kg).fill(0, depth, weight + g * kg * depth, 1, depth);
-  }
-  return packed;
 }
 
-/// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K)
-template <typename S>
-void convolution(const S* x, const PackedGroups<S>& weights, S* y, const ConvolutionShape& s, Epilogue<S> end) {
-  const bool whole_rows = rows_are_one(s);
-  const Index across = whole_rows ? 1 : s.kernel[1], depth = s.C / s.groups * (whole_rows ? s.kernel[1] : 1);
-  Tensor<Index> taps(Shape{s.kernel[0] * across, 2}, uninitialized);
-  Index* tap = taps.data();
-  for (Index r = 0; r < s.kernel[0]; ++r) {
-    for (Index c = 0; c < across; ++c) {
-      *tap++ = r * s.dilation[0];
-      *tap++ = c * s.dilation[1];
-    }
-  }
-  const Correlation<S> forward{.x = x, .N = s.N, .H = s.H, .W = s.W, .C = s.C,
-                               .y = y, .YH = s.out(0), .YW = s.out(1), .K = s.K,
-                               .I = s.out(0), .J = s.out(1),
-                               .step = {s.stride[0], s.stride[1]},
-                               .origin = {-s.padding[0], -s.padding[1]},
-                               .reach = {(s.kernel[0] - 1) * s.dilation[0], (s.kernel[1] - 1) * s.dilation[1]},
-                               .groups = s.groups};
-  forward.run(taps, depth, weights, end);
-}
-
-/// The taps that reach one residue class of input pixels: those with (first + padding − r · dilation) divisible by stride.
-/// Pixel first + stride · i of the input takes its gradient from pixel i + (first + padding − r · dilation) / stride of dy.
-struct ClassTaps {
-  Index lowest = 0, highest = -1;  // range of that quotient
-
-  ClassTaps(const ConvolutionShape& s, int axis, Index first) {
-    for (Index r = 0; r < s.kernel[axis]; ++r) {
-      if (!hits(s, axis, first, r)) continue;
-      const Index q = quotient(s, axis, first, r);
-      lowest = highest < lowest ? q : std::min(lowest, q);
-      highest = std::max(highest, q);
-    }
-  }
-  static Index numerator(const ConvolutionShape& s, int axis, Index first, Index r) {
-    return first + s.padding[axis] - r * s.dilation[axis];
-  }
-  static bool hits(const ConvolutionShape& s, int axis, Index first, Index r) {
-    return numerator(s, axis, first, r) % s.stride[axis] == 0;
-  }
-  static Index quotient(const ConvolutionShape& s, int axis, Index first, Index r) {
-    return numerator(s, axis, first, r) / s.stride[axis];
-  }
-};
-
-/// dx = dy correlated with the turned weights.   dy (N, H', W', K), weight (K, R, S, C/G), dx (N, H, W, C)
-///
-/// In forward  y[p] = Σ_r x[p·stride − padding + r·dilation] · w_r, so  dx[h] = Σ_r dy[(h + padding − r·dilation) / stride] · w_rᵀ
-/// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps.
+/// dx = dy ∗ turned weight.   dy (N, H', W', K), weight (K, R, S, C/G), dx (N, H, W, C)
 template <typename S>
 void convolution_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
-  const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  for (Index fh = 0; fh < std::min(s.stride[0], s.H); ++fh) {
-    for (Index fw = 0; fw < std::min(s.stride[1], s.W); ++fw) {
-      const ClassTaps rows(s, 0, fh), columns(s, 1, fw);
-      Tensor<Index> list(Shape{s.taps(), 3}, uninitialized);  // quotients from the lowest, and the tap's number
-      Index* const entry = list.data();
-      Index count = 0;
-      for (Index r = 0; r < s.kernel[0]; ++r) {
-        for (Index c = 0; c < s.kernel[1]; ++c) {
-          if (!ClassTaps::hits(s, 0, fh, r) || !ClassTaps::hits(s, 1, fw, c)) continue;
-          entry[3 * count] = ClassTaps::quotient(s, 0, fh, r) - rows.lowest;
-          entry[3 * count + 1] = ClassTaps::quotient(s, 1, fw, c) - columns.lowest;
-          entry[3 * count + 2] = r * s.kernel[1] + c;
-          ++count;
-        }
-      }
-      Tensor<Index> taps(Shape{count, 2}, uninitialized);
-      PackedGroups<S> packed;
-      packed.reserve(static_cast<std::size_t>(s.groups));
-      for (Index g = 0; g < s.groups; ++g) {
-        Packed<S>& b = packed.emplace_back(count * kg, cg);
-        for (Index t = 0; t < count; ++t) {
-          taps.data()[2 * t] = entry[3 * t];
-          taps.data()[2 * t + 1] = entry[3 * t + 1];
-          b.fill(t * kg, kg, weight + (g * kg * s.taps() + entry[3 * t + 2]) * cg, s.taps() * cg, 1);
-        }
-      }
-      const Correlation<S> backward{.x = dy, .N = s.N, .H = s.out(0), .W = s.out(1), .C = s.K,
-                                    .y = dx, .YH = s.H, .YW = s.W, .K = s.C,
-                                    .first = {fh, fw}, .every = {s.stride[0], s.stride[1]},
-                                    .I = (s.H - fh + s.stride[0] - 1) / s.stride[0],
-                                    .J = (s.W - fw + s.stride[1] - 1) / s.stride[1],
-                                    .step = {1, 1}, .origin = {rows.lowest, columns.lowest},
-                                    .reach = {std::max<Index>(0, rows.highest - rows.lowest),
-                                              std::max<Index>(0, columns.highest - columns.lowest)},
-                                    .groups = s.groups};
-      backward.run(taps, kg, packed, {});
-    }
+  if (winograd_suits(s, backward_tiles(s))) {
+    winograd_convolution<S>(dy, backward_taps(weight, s), dx, backward_tiles(s), {});
+  } else {
+    direct_input_gradient(dy, weight, dx, s);
   }
 }
 
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
-///
-/// The units of work are dealt to at most 16 partial sums, which are added in order at the end; where the weights are
-/// large there are fewer of them, and each is shared out by rows of k instead.
 template <typename S>
 void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
-  const auto& kernels = micro_kernels<S>();
-  const Index I = s.out(0), J = s.out(1), cg = s.C / s.groups, kg = s.K / s.groups;
-  const bool whole_rows = rows_are_one(s);
-  const Index across = whole_rows ? 1 : s.kernel[1], width = whole_rows ? s.kernel[1] * cg : cg;
-  const Index row = s.taps() * cg, size = s.K * row;
-  const Panels<S> panels(width);
-
-  const PixelUnits units(s.N, I, J, std::max(s.C, s.K));
-  const Index parts = std::clamp<Index>(std::min(units.count(), (Index{1} << 22) / size), 1, 16);
-  const Index tiles = (kg + kernels.tile_rows - 1) / kernels.tile_rows;
-  const Index shares = std::clamp<Index>(16 / parts, 1, tiles);
-  Tensor<S> sums(Shape{parts, size}, S(0));
-  S* const sum = sums.data();
-
-  parallel_for(parts * shares, [&](Index job) {
-    const Index part = job / shares, share = job % shares;
-    const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
-    for (Index u = part * units.count() / parts; u < (part + 1) * units.count() / parts; ++u) {
-      const auto [n0, n1, i0, i1] = units.unit(u);
-      const Slab<S> slab(x, s.H, s.W, s.C, n0, n1, i0 * s.stride[0] - s.padding[0],
-                         (i1 - 1) * s.stride[0] - s.padding[0] + (s.kernel[0] - 1) * s.dilation[0] + 1, -s.padding[1],
-                         (J - 1) * s.stride[1] - s.padding[1] + (s.kernel[1] - 1) * s.dilation[1] + 1);
-      std::vector<Segment<S>, detail::CachedAllocator<Segment<S>>> segments;
-      segments.resize(static_cast<std::size_t>((n1 - n0) * (i1 - i0)));
-      for (Index g = 0; g < s.groups; ++g) {
-        for (Index tap = 0; tap < s.kernel[0] * across; ++tap) {
-          const Index shift = slab.offset(tap / across * s.dilation[0], tap % across * s.dilation[1]) + g * cg;
-          for (Index tile = tile0; tile < tile1; ++tile) {
-            const Index k = tile * kernels.tile_rows;
-            for (Index p = 0; p < panels.count(); ++p) {
-              const Index column = panels.first_column(p);
-              auto segment = segments.begin();
-              for (Index n = n0; n < n1; ++n) {
-                for (Index i = i0; i < i1; ++i) {
-                  *segment++ = {dy + (n * I + i) * J * s.K + g * kg + k,
-                                slab.pixel(n - n0, (i - i0) * s.stride[0], 0) + shift + column, J};
-                }
-              }
-              kernels.outer[panels.width_of(p) - 1](
-                  segments.data(), static_cast<Index>(segments.size()), s.K, s.stride[1] * s.C,
-                  sum + part * size + (g * kg + k) * row + tap * width + column, row,
-                  std::min(kernels.tile_rows, kg - k), panels.columns_of(p));
-            }
-          }
-        }
-      }
-    }
-  });
-  std::copy_n(sum, size, dweight);
-  for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight, sum + part * size);
+  if (winograd_suits(s, forward_tiles(s))) {
+    WinogradWeightGradient<S>(x, s.C, dy, s.K, dweight, forward_tiles(s)).run();
+  } else {
+    direct_weight_gradient(x, dy, dweight, s);
+  }
 }
 
 }  // namespace residua::inline RESIDUA_ABI::kernels

@@ -39,6 +39,7 @@ class Packed {
   const Panels<S>& panels() const { return panels_; }
   Index depth() const { return depth_; }
   const S* panel(Index p) const { return data_.cdata() + panels_.first_column(p) * depth_; }
+  S* panel(Index p) { return data_.data() + panels_.first_column(p) * depth_; }
 
   /// Fills rows first … first + count - 1 with b[k, n] = from[k · row_step + n · column_step].
   void fill(Index first, Index count, const S* from, Index row_step, Index column_step) {
@@ -131,6 +132,28 @@ class RowTable {
   Tensor<S> spill_;
 };
 
+/// c (rows, columns) = a (rows, depth) · a packed panel of `width` vectors, in the caller's thread. Rows of a stand `lda`
+/// apart, rows of c `ldc`.
+template <typename S>
+void multiply_panel(const S* a, Index lda, Index rows, Index depth, const S* panel, Index width, S* c, Index ldc,
+                    Index columns, const Epilogue<S>& end) {
+  const auto& kernels = micro_kernels<S>();
+  alignas(64) S spill[3 * 64 / sizeof(S)];
+  const Index tap = 0;
+  for (Index row = 0; row < rows; row += kernels.tile_rows) {
+    const S* from[8];
+    S* to[8];
+    for (Index i = 0; i < kernels.tile_rows; ++i) {
+      const bool wanted = row + i < rows;
+      from[i] = a + (wanted ? row + i : row) * lda;
+      to[i] = wanted ? c + (row + i) * ldc : spill;
+    }
+    kernels.rows[width - 1](from, &tap, 1, depth, panel, to, columns, end);
+  }
+}
+
+template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
+
 /// a (M, K) times a packed b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S> end = {}) {
@@ -172,7 +195,7 @@ void matmul_at(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c) {
         const Segment<S> segment{a.data() + k * a.cols() + first, b.data() + k * b.cols() + column,
                                  std::min(depth_at_once, a.rows() - k)};
         kernels.outer[panels.width_of(p) - 1](&segment, 1, a.cols(), b.cols(), c.data() + first * c.cols() + column,
-                                              c.cols(), last - first, panels.columns_of(p));
+                                              c.cols(), last - first, panels.columns_of(p), true);
       }
     }
   });

@@ -1,6 +1,8 @@
 // The innermost loops of all products, compiled for several instruction sets and chosen at run time.
 #pragma once
 
+#include <algorithm>
+
 #include <residua/core/eigen.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
@@ -27,10 +29,10 @@ template <typename S>
 using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
                             Index columns, Epilogue<S> end);
 
-/// c[i][v] += Σ_segments Σ_p a[p·lda + i] · b[p·ldb + v]   for i < rows, v < columns.
+/// c[i][v] = Σ_segments Σ_p a[p·lda + i] · b[p·ldb + v]   for i < rows, v < columns; added to what is there if `accumulate`.
 template <typename S>
 using OuterKernel = void (*)(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,
-                             Index rows, Index columns);
+                             Index rows, Index columns, bool accumulate);
 
 /// The kernels of one instruction set. A tile is `tile_rows` rows by 1, 2 or 3 vectors of `lanes` elements, all of it in
 /// registers.
@@ -69,32 +71,33 @@ struct MicroKernels {
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
-    Vector tile[ROWS][V];                                                                                            \
-    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) tile[i][v] = sum[i][v];                                             \
+    S part[ROWS][V * lanes];                                                                                         \
+    S* to[ROWS];                                                                                                     \
+    for (int i = 0; i < ROWS; ++i) to[i] = columns < V * lanes ? part[i] : c[i];                                     \
+    if (columns < V * lanes && end.accumulate) {                                                                     \
+      for (int i = 0; i < ROWS; ++i) std::copy_n(c[i], columns, part[i]);                                            \
     }                                                                                                                \
-    for (int i = 0; i < ROWS; ++i) {                                                                                 \
-      for (int v = 0; v < V; ++v) {                                                                                  \
-        S* to = c[i] + v * lanes;                                                                                    \
-        const Index wanted = columns - v * lanes;                                                                    \
-        Vector result = tile[i][v];                                                                                  \
-        if (end.bias != nullptr) result += *reinterpret_cast<const Vector*>(end.bias + v * lanes);                   \
-        if (wanted >= lanes) {                                                                                       \
-          if (end.accumulate) result += *reinterpret_cast<const Vector*>(to);                                        \
-          *reinterpret_cast<Vector*>(to) = end.relu ? (result < 0 ? Vector{} : result) : result;                     \
-        } else {                                                                                                     \
-          for (Index j = 0; j < wanted; ++j) {                                                                       \
-            const S value = end.accumulate ? result[j] + to[j] : result[j];                                          \
-            to[j] = end.relu && value < 0 ? S(0) : value;                                                            \
-          }                                                                                                          \
-        }                                                                                                            \
+    RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                     \
+      if (end.bias != nullptr) {                                                                                     \
+        const Vector bias = *reinterpret_cast<const Vector*>(end.bias + v * lanes);                                  \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += bias;                                             \
       }                                                                                                              \
+      if (end.accumulate) {                                                                                          \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += *reinterpret_cast<const Vector*>(to[i] + v * lanes);\
+      }                                                                                                              \
+      if (end.relu) {                                                                                                \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] = sum[i][v] < 0 ? Vector{} : sum[i][v];              \
+      }                                                                                                              \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) *reinterpret_cast<Vector*>(to[i] + v * lanes) = sum[i][v];       \
+    }                                                                                                                \
+    if (columns < V * lanes) {                                                                                       \
+      for (int i = 0; i < ROWS; ++i) std::copy_n(part[i], columns, c[i]);                                            \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
   template <typename S, int V>                                                                                       \
   TARGET void outer_##ISA(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,    \
-                          Index rows, Index columns) {                                                               \
+                          Index rows, Index columns, bool accumulate) {                                              \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
     Vector sum[ROWS][V] = {};                                                                                        \
@@ -110,20 +113,17 @@ struct MicroKernels {
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
-    Vector tile[ROWS][V];                                                                                            \
+    S part[ROWS][V * lanes];                                                                                         \
+    const bool whole = rows == ROWS && columns >= V * lanes;                                                         \
     RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) tile[i][v] = sum[i][v];                                             \
-    }                                                                                                                \
-    for (Index i = 0; i < rows; ++i) {                                                                               \
-      for (int v = 0; v < V; ++v) {                                                                                  \
-        S* to = c + i * ldc + v * lanes;                                                                             \
-        const Index wanted = columns - v * lanes;                                                                    \
-        if (wanted >= lanes) {                                                                                       \
-          *reinterpret_cast<Vector*>(to) += tile[i][v];                                                              \
-        } else {                                                                                                     \
-          for (Index j = 0; j < wanted; ++j) to[j] += tile[i][v][j];                                                 \
-        }                                                                                                            \
+      S* const to = whole ? c + i * ldc : part[i];                                                                   \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
+        if (whole && accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);                      \
+        *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];                                                      \
       }                                                                                                              \
+    }                                                                                                                \
+    for (Index i = 0; !whole && i < rows; ++i) {                                                                     \
+      for (Index v = 0; v < columns; ++v) c[i * ldc + v] = part[i][v] + (accumulate ? c[i * ldc + v] : S(0));        \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
@@ -140,7 +140,6 @@ RESIDUA_MICRO_KERNELS(avx512, __attribute__((target("avx512f,fma"))), 64, 8)
 #endif
 
 #undef RESIDUA_MICRO_KERNELS
-#undef RESIDUA_UNROLL
 
 /// The best kernels this processor runs.
 template <typename S>

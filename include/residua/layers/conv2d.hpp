@@ -10,6 +10,7 @@
 namespace residua::inline RESIDUA_ABI {
 
 /// Sizes are one number or a pair (height, width); padding is zeros on both sides; `groups` up to in_channels (depthwise).
+/// `algorithm` is how it is computed: ConvAlgorithm::direct where rounding must be the least, at any price.
 struct Conv2dOptions {
   Index in_channels = 0;
   Index out_channels = 0;
@@ -19,14 +20,24 @@ struct Conv2dOptions {
   Pair dilation = 1;
   Index groups = 1;
   bool bias = true;
+  ConvAlgorithm algorithm = ConvAlgorithm::automatic;
 };
 
 namespace detail {
 
-/// What the kernels call a convolution of an input. Throws Error where the input does not fit.
+/// What the kernels call a convolution; of an input: throws Error where it does not fit.
+inline kernels::ConvolutionShape convolution_shape(const Conv2dOptions& o, Index n = 1, Index h = 1, Index w = 1) {
+  return {.N = n, .H = h, .W = w, .C = o.in_channels, .K = o.out_channels,
+          .kernel = {o.kernel_size.height, o.kernel_size.width},
+          .stride = {o.stride.height, o.stride.width},
+          .padding = {o.padding.height, o.padding.width},
+          .dilation = {o.dilation.height, o.dilation.width},
+          .groups = o.groups,
+          .algorithm = o.algorithm};
+}
 template <typename S>
 kernels::ConvolutionShape convolution_shape(const Conv2dOptions& o, const Shape& x, const Tape<S>& tape) {
-  const Pair kernel = o.kernel_size, stride = o.stride, padding = o.padding, dilation = o.dilation;
+  const Pair kernel = o.kernel_size, padding = o.padding, dilation = o.dilation;
   if (x.rank() != 4) tape.fail("Conv2d", "expected an input [N, H, W, C], got ", x);
   if (x[-1] != o.in_channels) {
     tape.fail("Conv2d", "expected ", o.in_channels, " input channels, got ", x[-1], " (input is ", x, ")");
@@ -38,12 +49,7 @@ kernels::ConvolutionShape convolution_shape(const Conv2dOptions& o, const Shape&
     tape.fail("Conv2d", "expected a padded input no smaller than the kernel, ", span, ", got ", padded, " (input is ", x,
               ")");
   }
-  return {.N = x[0], .H = x[1], .W = x[2], .C = o.in_channels, .K = o.out_channels,
-          .kernel = {kernel.height, kernel.width},
-          .stride = {stride.height, stride.width},
-          .padding = {padding.height, padding.width},
-          .dilation = {dilation.height, dilation.width},
-          .groups = o.groups};
+  return convolution_shape(o, x[0], x[1], x[2]);
 }
 
 }  // namespace detail
@@ -73,8 +79,7 @@ class Conv2d : public Network<Conv2d<S>, S> {
     detail::check_value("Conv2d", "weight", weight.value, shape.weight(), tape);
     if (options.bias) detail::check_value("Conv2d", "bias", bias.value, Shape{options.out_channels}, tape);
     Tensor<S> y(shape.output(), uninitialized);
-    kernels::convolution<S>(x.cdata(), kernels::pack_weights(weight.value.cdata(), shape), y.data(), shape,
-                            {.bias = bias.value.cdata()});
+    kernels::convolution<S>(x.cdata(), weight.value.cdata(), y.data(), shape, {.bias = bias.value.cdata()});
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x));
     return y;
   }
@@ -122,6 +127,10 @@ class Conv2d : public Network<Conv2d<S>, S> {
     if (o.in_channels % o.groups != 0 || o.out_channels % o.groups != 0) {
       fail("Conv2d", "expected groups that divide in_channels and out_channels, got ", o.groups, " for ", o.in_channels,
            " and ", o.out_channels);
+    }
+    if (o.algorithm == ConvAlgorithm::winograd && !kernels::winograd_applies(detail::convolution_shape(o))) {
+      fail("Conv2d", "expected kernel_size 3, stride 1, dilation 1 and one group for ConvAlgorithm::winograd, got ",
+           o.kernel_size, ", ", o.stride, ", ", o.dilation, " and ", o.groups);
     }
     return o;
   }

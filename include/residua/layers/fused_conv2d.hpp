@@ -1,8 +1,6 @@
 // FusedConv2d: what inference(net) makes of a Conv2d.
 #pragma once
 
-#include <cstddef>
-
 #include <residua/kernels/convolution.hpp>
 #include <residua/layers/conv2d.hpp>
 #include <residua/layers/prediction_only.hpp>
@@ -17,21 +15,13 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
 
   explicit FusedConv2d(const Conv2d<S>& layer)
       : options_(layer.options),
-        bias_(layer.bias.value.empty() ? Tensor<S>(Shape{options_.out_channels}) : layer.bias.value) {
-    const kernels::ConvolutionShape shape{.N = 1, .H = 1, .W = 1, .C = options_.in_channels, .K = options_.out_channels,
-                                          .kernel = {options_.kernel_size.height, options_.kernel_size.width},
-                                          .stride = {1, 1}, .padding = {0, 0}, .dilation = {1, 1},
-                                          .groups = options_.groups};
-    weights_ = kernels::pack_weights(layer.weight.value.cdata(), shape);
-  }
+        bias_(layer.bias.value.empty() ? Tensor<S>(Shape{options_.out_channels}) : layer.bias.value),
+        weights_(layer.weight.value.cdata(), detail::convolution_shape(options_)) {}
 
   /// Follows the convolution by a scale and shift of its output channels; false where their number is another.
   bool fold(const Tensor<S>& scale, const Tensor<S>& shift) {
     if (scale.size() != options_.out_channels) return false;
-    const Index channels = options_.out_channels / options_.groups;
-    for (std::size_t g = 0; g < weights_.size(); ++g) {
-      weights_[g].scale_columns(scale.cdata() + static_cast<Index>(g) * channels);
-    }
+    weights_.scale(scale.cdata());
     bias_.array() = bias_.carray() * scale.carray() + shift.carray();
     return true;
   }
@@ -39,7 +29,7 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto shape = detail::convolution_shape(options_, x.shape(), tape);
     Tensor<S> y(shape.output(), uninitialized);
-    kernels::convolution<S>(x.cdata(), weights_, y.data(), shape, {.bias = bias_.cdata(), .relu = relu});
+    weights_.convolve(x.cdata(), y.data(), shape, {.bias = bias_.cdata(), .relu = relu});
     return y;
   }
 
@@ -50,8 +40,8 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
       tape.fail("Residual", "expected branch and shortcut to give the same shape, got ", shape.output(), " and ",
                 sum.shape());
     }
-    kernels::convolution<S>(x.cdata(), weights_, sum.data(), shape,
-                            {.bias = bias_.cdata(), .accumulate = true, .relu = relu_after});
+    weights_.convolve(x.cdata(), sum.data(), shape,
+                      {.bias = bias_.cdata(), .accumulate = true, .relu = relu_after});
     return sum;
   }
 
@@ -62,7 +52,7 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
  private:
   Conv2dOptions options_;
   Tensor<S> bias_;  // (K)
-  kernels::PackedGroups<S> weights_;
+  kernels::ConvolutionWeights<S> weights_;
 };
 
 template <typename S>

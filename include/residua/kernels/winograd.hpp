@@ -1,0 +1,425 @@
+// Winograd's convolution with 3 × 3 taps and stride 1: fewer multiplications for the same sums.
+//
+// A tile of 4 × 4 outputs depends on 6 × 6 inputs d and on the taps g:
+//
+//     y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A          36 multiplications, where the sum itself has 144
+//
+// Over all tiles and channels ⊙ is 36 products of matrices, one for each of the 36 positions: (tiles, C) · (C, K). The
+// gradients are the adjoint: that of the input is a convolution with the taps turned; that of the taps is
+// Gᵀ [ (A dy Aᵀ) ⊙ (Bᵀ d B) ] G, summed over the tiles. Channels are neighbours in memory, so every transform works on
+// whole vectors of them.
+//
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), F(4×4, 3×3).
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include <residua/kernels/matmul.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+// --- one tile --------------------------------------------------------------------------------------------------------
+
+/// The transforms along one axis, from `from` values to `to`.
+namespace winograd {
+
+struct Input {  // Bᵀ
+  static constexpr int from = 6, to = 6;
+  template <typename V>
+  [[gnu::always_inline]] static inline void apply(const V* d, V* t) {
+    const V a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
+    t[0] = 4 * d[0] - 5 * d[2] + d[4];
+    t[1] = a + b;
+    t[2] = a - b;
+    t[3] = c + e;
+    t[4] = c - e;
+    t[5] = 4 * d[1] - 5 * d[3] + d[5];
+  }
+};
+
+struct Output {  // Aᵀ
+  static constexpr int from = 6, to = 4;
+  template <typename V>
+  [[gnu::always_inline]] static inline void apply(const V* m, V* t) {
+    const V a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], e = m[3] - m[4];
+    t[0] = m[0] + a + c;
+    t[1] = b + 2 * e;
+    t[2] = a + 4 * c;
+    t[3] = b + 8 * e + m[5];
+  }
+};
+
+struct OutputGradient {  // A
+  static constexpr int from = 4, to = 6;
+  template <typename V>
+  [[gnu::always_inline]] static inline void apply(const V* d, V* t) {
+    const V even = d[0] + d[2], odd = d[1] + d[3], even2 = d[0] + 4 * d[2], odd2 = 2 * d[1] + 8 * d[3];
+    t[0] = d[0];
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = even2 + odd2;
+    t[4] = even2 - odd2;
+    t[5] = d[3];
+  }
+};
+
+struct Taps {  // G
+  static constexpr int from = 3, to = 6;
+  template <typename V>
+  [[gnu::always_inline]] static inline void apply(const V* g, V* t) {
+    using S = std::remove_cvref_t<decltype(V{}[0])>;
+    const V a = (g[0] + g[2]) * S(-1. / 6), b = g[1] * S(-1. / 6), c = g[0] * S(1. / 24) + g[2] * S(1. / 6),
+            e = g[1] * S(1. / 12);
+    t[0] = g[0] * S(0.25);
+    t[1] = a + b;
+    t[2] = a - b;
+    t[3] = c + e;
+    t[4] = c - e;
+    t[5] = g[2];
+  }
+};
+
+struct TapsGradient {  // Gᵀ
+  static constexpr int from = 6, to = 3;
+  template <typename V>
+  [[gnu::always_inline]] static inline void apply(const V* u, V* t) {
+    using S = std::remove_cvref_t<decltype(V{}[0])>;
+    const V a = (u[1] + u[2]) * S(-1. / 6), b = (u[1] - u[2]) * S(-1. / 6), c = u[3] + u[4], e = u[3] - u[4];
+    t[0] = u[0] * S(0.25) + a + c * S(1. / 24);
+    t[1] = b + e * S(1. / 12);
+    t[2] = a + c * S(1. / 6) + u[5];
+  }
+};
+
+/// to = T · from · Tᵀ for each of the channels, and where T is Output finished by `end`. from and to: where the channels
+/// of each element lie, row by row.
+template <typename T, Index bytes, typename S>
+[[gnu::always_inline]] inline void transform(const S* const* from, S* const* to, Index channels,
+                                             const Epilogue<S> end) {
+  typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  constexpr Index lanes = bytes / Index(sizeof(S));
+  constexpr int n = T::from, m = T::to;
+  for (Index c = 0; c < channels; c += lanes) {
+    V half[m][n], whole[m * m];
+    RESIDUA_UNROLL for (int j = 0; j < n; ++j) {
+      V column[n], t[m];
+      RESIDUA_UNROLL for (int i = 0; i < n; ++i) column[i] = *reinterpret_cast<const V*>(from[i * n + j] + c);
+      T::apply(column, t);
+      RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
+    }
+    RESIDUA_UNROLL for (int i = 0; i < m; ++i) T::apply(half[i], whole + i * m);
+    if constexpr (std::is_same_v<T, Output>) {
+      const V bias = end.bias != nullptr ? *reinterpret_cast<const V*>(end.bias + c) : V{};
+      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += bias;
+      if (end.accumulate) {
+        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += *reinterpret_cast<const V*>(to[e] + c);
+      }
+      if (end.relu) {
+        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] = whole[e] < 0 ? V{} : whole[e];
+      }
+    }
+    if (channels - c >= lanes) {
+      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<V*>(to[e] + c) = whole[e];
+    } else {
+      for (int e = 0; e < m * m; ++e) {
+        std::memcpy(to[e] + c, &whole[e], static_cast<std::size_t>(channels - c) * sizeof(S));
+      }
+    }
+  }
+}
+
+}  // namespace winograd
+
+template <typename S>
+using TileTransform = void (*)(const S* const* from, S* const* to, Index channels, Epilogue<S> end);
+
+#define RESIDUA_WINOGRAD(ISA, TARGET, BYTES)                                                                       \
+  template <typename T, typename S>                                                                                \
+  TARGET void transform_##ISA(const S* const* from, S* const* to, Index channels, Epilogue<S> end) {               \
+    winograd::transform<T, BYTES>(from, to, channels, end);                                                        \
+  }
+RESIDUA_WINOGRAD(baseline, , 16)
+#if defined(__x86_64__)
+RESIDUA_WINOGRAD(avx2, __attribute__((target("avx2,fma"))), 32)
+RESIDUA_WINOGRAD(avx512, __attribute__((target("avx512f,fma"))), 64)
+#endif
+#undef RESIDUA_WINOGRAD
+
+template <typename T, typename S>
+TileTransform<S> tile_transform() {
+#if defined(__x86_64__)
+  if (micro_kernels<S>().lanes * Index(sizeof(S)) == 64) return transform_avx512<T, S>;
+  if (micro_kernels<S>().lanes * Index(sizeof(S)) == 32) return transform_avx2<T, S>;
+#endif
+  return transform_baseline<T, S>;
+}
+
+// --- images ----------------------------------------------------------------------------------------------------------
+
+/// How images are cut into tiles of 4 × 4 pixels, counted row by row. `size` is of the images that are cut, `other` of
+/// those that a tile's 6 × 6 pixels are taken from, which begin `padding` before it.
+struct WinogradTiles {
+  Index N, size[2], other[2], padding[2];
+
+  Index rows() const { return (size[0] + 3) / 4; }
+  Index columns() const { return (size[1] + 3) / 4; }
+  Index count() const { return N * rows() * columns(); }
+
+  /// How many tiles are worked on together: a few that stay in the cache, or all where they are not many.
+  Index at_once() const { return count() <= 128 ? count() : std::min<Index>(32, count() / 64 * 8); }
+
+  /// Where the tile's 4 × 4 pixels lie in (N, size, C), or `outside`.
+  template <typename T>
+  void inner(Index tile, T* image, Index C, T* outside, T** at) const {
+    pixels<4>(tile, image, C, size, 0, 0, outside, at);
+  }
+  /// Where its 6 × 6 pixels lie in (N, other, C).
+  template <typename T>
+  void outer(Index tile, T* image, Index C, T* outside, T** at) const {
+    pixels<6>(tile, image, C, other, -padding[0], -padding[1], outside, at);
+  }
+
+ private:
+  template <int extent, typename T>
+  void pixels(Index tile, T* image, Index C, const Index* bounds, Index dh, Index dw, T* outside, T** at) const {
+    const Index n = tile / (rows() * columns()), h = tile / columns() % rows() * 4 + dh, w = tile % columns() * 4 + dw;
+    T* const corner = image + ((n * bounds[0] + h) * bounds[1] + w) * C;
+    for (Index i = 0; i < extent; ++i) {
+      for (Index j = 0; j < extent; ++j) {
+        const bool inside = h + i >= 0 && h + i < bounds[0] && w + j >= 0 && w + j < bounds[1];
+        *at++ = inside ? corner + (i * bounds[1] + j) * C : outside;
+      }
+    }
+  }
+};
+
+/// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache.
+template <typename S>
+class WinogradDomain {
+ public:
+  WinogradDomain(Index tiles, Index channels)
+      : channels_(channels), step_(tiles * channels + 64 / Index(sizeof(S))),
+        data_(Shape{36, step_}, uninitialized), begin_(data_.data()) {}
+
+  S* matrix(Index f) const { return begin_ + f * step_; }
+  Index channels() const { return channels_; }
+
+  /// Where the values of a tile lie.
+  template <typename T>
+  void values(Index tile, T** at) const {
+    for (Index f = 0; f < 36; ++f) at[f] = matrix(f) + tile * channels_;
+  }
+
+ private:
+  Index channels_, step_;
+  Tensor<S> data_;
+  S* begin_;
+};
+
+/// The taps of a convolution, for products (rows) · (rows, columns):  taps[row, t, column], t = 0 … 8, at any steps.
+/// `turned`: by half a turn, as the input gradient has them.
+template <typename S>
+struct WinogradTaps {
+  const S* data;
+  Index rows, columns;
+  Index row_step, tap_step, column_step;
+  bool turned;
+
+  Panels<S> panels() const { return Panels<S>(columns); }
+
+  /// G g Gᵀ for the columns of a panel: 36 packed matrices (rows, width · lanes), one after the other.
+  void transform(Index panel, S* to) const {
+    const Panels<S> all = panels();
+    const Index column = all.first_column(panel), count = all.columns_of(panel), span = all.width_of(panel) * all.lanes;
+    const auto transform = tile_transform<winograd::Taps, S>();
+    const Index rows_at_once = 16;
+    Tensor<S> scratch(Shape{9, rows_at_once, span});
+    S* const near = scratch.data();
+    for (Index first = 0; first < rows; first += rows_at_once) {
+      const Index row_count = std::min(rows_at_once, rows - first);
+      const S* const corner = data + first * row_step + column * column_step;
+      for (Index t = 0; t < 9; ++t) {
+        const S* const from = corner + (turned ? 8 - t : t) * tap_step;
+        S* const tap = near + t * rows_at_once * span;
+        if (column_step == 1) {
+          for (Index r = 0; r < row_count; ++r) std::copy_n(from + r * row_step, count, tap + r * span);
+        } else {
+          for (Index c = 0; c < count; ++c) {
+            for (Index r = 0; r < row_count; ++r) tap[r * span + c] = from[r * row_step + c * column_step];
+          }
+        }
+      }
+      for (Index r = 0; r < row_count; ++r) {
+        const S* from_at[9];
+        S* to_at[36];
+        for (Index t = 0; t < 9; ++t) from_at[t] = near + (t * rows_at_once + r) * span;
+        for (Index f = 0; f < 36; ++f) to_at[f] = to + (f * rows + first + r) * span;
+        transform(from_at, to_at, span, {});
+      }
+    }
+  }
+};
+
+/// All panels of G g Gᵀ, to be used more than once: as a packed matrix (36 · rows, columns).
+template <typename S>
+Packed<S> winograd_weights(const WinogradTaps<S>& taps) {
+  Packed<S> all(36 * taps.rows, taps.columns);
+  parallel_for(all.panels().count(), [&](Index p) { taps.transform(p, all.panel(p)); });
+  return all;
+}
+
+/// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
+/// `panel(p, use)` calls use(panel p of the transformed taps), (36, C, width · lanes).
+template <typename S, typename Panel>
+void winograd_convolution(const S* x, Index C, S* y, Index K, const WinogradTiles& tiles, const Epilogue<S>& end,
+                          Panel&& panel) {
+  const auto input = tile_transform<winograd::Input, S>(), output = tile_transform<winograd::Output, S>();
+  const Tensor<S> zeros(Shape{C});
+  const Panels<S> panels(K);
+  parallel_ranges(tiles.count(), tiles.at_once(), [&](Index first, Index last) {
+    const Index count = last - first;
+    const WinogradDomain<S> v(count, C), m(count, K);
+    parallel_ranges(count, 8, [&](Index begin, Index stop) {
+      const S* from[36];
+      S* to[36];
+      for (Index t = begin; t < stop; ++t) {
+        tiles.outer(first + t, x, C, zeros.cdata(), from);
+        v.values(t, to);
+        input(from, to, C, {});
+      }
+    });
+    parallel_for(panels.count(), [&](Index p) {
+      const Index column = panels.first_column(p), width = panels.width_of(p);
+      panel(p, [&](const S* u) {
+        parallel_for(36, [&](Index f) {
+          multiply_panel(v.matrix(f), C, count, C, u + f * C * width * panels.lanes, width, m.matrix(f) + column, K,
+                         panels.columns_of(p), {});
+        });
+      });
+    });
+    parallel_ranges(count, 8, [&](Index begin, Index stop) {
+      const S* from[36];
+      S* to[16];
+      Tensor<S> outside(Shape{K});
+      for (Index t = begin; t < stop; ++t) {
+        m.values(t, from);
+        tiles.inner(first + t, y, K, outside.data(), to);
+        output(from, to, K, end);
+      }
+    });
+  });
+}
+
+/// The same with taps transformed before.
+template <typename S>
+void winograd_convolution(const S* x, const Packed<S>& u, S* y, const WinogradTiles& tiles, const Epilogue<S>& end) {
+  winograd_convolution(x, u.depth() / 36, y, u.panels().columns, tiles, end,
+                       [&](Index p, auto&& use) { use(u.panel(p)); });
+}
+
+/// The same with taps as they are.
+template <typename S>
+void winograd_convolution(const S* x, const WinogradTaps<S>& taps, S* y, const WinogradTiles& tiles,
+                          const Epilogue<S>& end) {
+  if (tiles.at_once() < tiles.count()) return winograd_convolution(x, winograd_weights(taps), y, tiles, end);
+  const Panels<S> panels = taps.panels();  // each is needed once, and may stay in the cache until then
+  winograd_convolution(x, taps.rows, y, taps.columns, tiles, end, [&](Index p, auto&& use) {
+    Tensor<S> u(Shape{36, taps.rows, panels.width_of(p) * panels.lanes}, uninitialized);
+    taps.transform(p, u.data());
+    use(u.cdata());
+  });
+}
+
+/// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c].   x (N, other, C), dy (N, size, K)
+///
+/// With few channels there are 16 partial sums over tiles, added in order at the end; with many one sum, shared out by
+/// rows of k.
+template <typename S>
+class WinogradWeightGradient {
+ public:
+  WinogradWeightGradient(const S* x, Index C, const S* dy, Index K, S* dtaps, const WinogradTiles& tiles)
+      : x_(x), C_(C), dy_(dy), K_(K), dtaps_(dtaps), tiles_(tiles), zeros_(Shape{std::max(C, K)}) {}
+
+  void run() const {
+    const Index count = tiles_.count(), parts = C_ * K_ <= 8192 ? std::clamp<Index>(count / 32, 1, 16) : 1;
+    const Index at_once = parts == 1 ? 128 : 32, size = blocks() * block_size();
+    Tensor<S> sums(Shape{parts, size}, uninitialized);
+    S* const sum = sums.data();
+    parallel_for(parts, [&](Index part) {
+      const Index begin = part * count / parts, stop = (part + 1) * count / parts;
+      for (Index first = begin; first < stop; first += at_once) {
+        const Index last = std::min(first + at_once, stop);
+        const WinogradDomain<S> v(last - first, C_), m(last - first, K_);
+        transform(first, last, v, m);
+        parallel_for(blocks(), [&](Index block) {
+          multiply(v, m, last - first, block, sum + part * size + block * block_size(), first > begin);
+          if (parts == 1 && last == stop) finish(block, sum + block * block_size());
+        });
+      }
+    });
+    if (parts == 1) return;
+    for (Index part = 1; part < parts; ++part) add_range<S>(size, sum, sum + part * size);
+    parallel_for(blocks(), [&](Index block) { finish(block, sum + block * block_size()); });
+  }
+
+ private:
+  // A block of sums: 36 matrices (rows, C) for the next `rows` of k.
+  Index rows() const { return micro_kernels<S>().tile_rows; }
+  Index blocks() const { return (K_ + rows() - 1) / rows(); }
+  Index block_size() const { return 36 * rows() * C_; }
+
+  /// Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
+  void transform(Index first, Index last, const WinogradDomain<S>& v, const WinogradDomain<S>& m) const {
+    const auto input = tile_transform<winograd::Input, S>(), gradient = tile_transform<winograd::OutputGradient, S>();
+    parallel_ranges(last - first, 8, [&](Index a, Index b) {
+      const S* from[36];
+      S* to[36];
+      for (Index t = a; t < b; ++t) {
+        tiles_.outer(first + t, x_, C_, zeros_.cdata(), from);
+        v.values(t, to);
+        input(from, to, C_, {});
+        tiles_.inner(first + t, dy_, K_, zeros_.cdata(), from);
+        m.values(t, to);
+        gradient(from, to, K_, {});
+      }
+    });
+  }
+
+  void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index block, S* sum,
+                bool accumulate) const {
+    const auto& kernels = micro_kernels<S>();
+    const Panels<S> panels(C_);
+    const Index k = block * rows();
+    for (Index f = 0; f < 36; ++f) {
+      for (Index p = 0; p < panels.count(); ++p) {
+        const Index column = panels.first_column(p);
+        const Segment<S> segment{m.matrix(f) + k, v.matrix(f) + column, tile_count};
+        kernels.outer[panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column, C_,
+                                              std::min(rows(), K_ - k), panels.columns_of(p), accumulate);
+      }
+    }
+  }
+
+  void finish(Index block, const S* sum) const {
+    const auto taps = tile_transform<winograd::TapsGradient, S>();
+    for (Index i = 0, k = block * rows(); i < rows() && k < K_; ++i, ++k) {
+      const S* from[36];
+      S* to[9];
+      for (Index f = 0; f < 36; ++f) from[f] = sum + (f * rows() + i) * C_;
+      for (Index t = 0; t < 9; ++t) to[t] = dtaps_ + (k * 9 + t) * C_;
+      taps(from, to, C_, {});
+    }
+  }
+
+  const S* x_;
+  Index C_;
+  const S* dy_;
+  Index K_;
+  S* dtaps_;
+  WinogradTiles tiles_;
+  Tensor<S> zeros_;
+};
+
+}  // namespace residua::inline RESIDUA_ABI::kernels
