@@ -344,10 +344,11 @@ TYPED_TEST(Kernels, ConvolutionsOfManyShapes) {
                        .dilation = {1 + random.below(3), 1 + random.below(3)}, .groups = 1,
                        .algorithm = ConvAlgorithm::direct};
     if (random.chance(0.5)) s.dilation[0] = s.dilation[1] = 1;
-    if (random.chance(0.4)) s.groups = 1 + random.below(4);
+    if (random.chance(0.4)) s.groups = 1 + random.below(trial % 3 == 0 ? 40 : 4);
     const bool depthwise = random.chance(0.2);
     s.C = s.groups * (depthwise ? 1 : 1 + random.below(6));
     s.K = s.groups * (1 + random.below(random.chance(0.1) ? 70 : 6));
+    if (depthwise && random.chance(0.7)) s.K = s.C;
     const auto fits = [&](int axis, Index in) { return in + 2 * s.padding[axis] > s.dilation[axis] * (s.kernel[axis] - 1); };
     if (!fits(0, s.H) || !fits(1, s.W)) continue;
     ++checked;
@@ -367,6 +368,8 @@ TYPED_TEST(Kernels, ConvolutionsAtTheEdges) {
       {1, 9, 9, 2, 2, {2, 2}, {3, 3}, {1, 1}, {1, 1}, 1},            // likewise
       {1, 12, 11, 2, 3, {3, 2}, {2, 3}, {3, 2}, {3, 4}, 1},          // stride and dilation share no factor, or do
       {2, 6, 6, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 8},            // depthwise
+      {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
+      {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
       {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
       {1, 1, 40, 3, 4, {1, 5}, {1, 2}, {0, 2}, {1, 1}, 1},           // one row
       {1, 40, 1, 3, 4, {5, 1}, {2, 1}, {2, 0}, {1, 1}, 1},           // one column

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <residua/kernels/convolution_shape.hpp>
+#include <residua/kernels/depthwise.hpp>
 #include <residua/kernels/direct_convolution.hpp>
 #include <residua/kernels/winograd.hpp>
 
@@ -53,6 +54,8 @@ class ConvolutionWeights {
   ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
     if (winograd_suits(s)) {
       transformed_ = winograd_weights(forward_taps(weight, s));
+    } else if (is_depthwise(s)) {
+      channelwise_ = depthwise_weights(weight, s, false);
     } else {
       packed_ = pack_weights(weight, s);
     }
@@ -61,6 +64,10 @@ class ConvolutionWeights {
   /// Multiplies the weights of each output channel by its factor.
   void scale(const S* factor) {
     if (transformed_) transformed_->scale_columns(factor);
+    if (!channelwise_.empty()) {
+      auto weights = channelwise_.matrix();
+      weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
+    }
     for (Packed<S>& group : packed_) {
       group.scale_columns(factor);
       factor += group.panels().columns;
@@ -71,6 +78,8 @@ class ConvolutionWeights {
   void convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
     if (transformed_) {
       winograd_convolution(x, *transformed_, y, forward_tiles(s), end);
+    } else if (!channelwise_.empty()) {
+      depthwise_convolution(x, channelwise_, y, s, end);
     } else {
       direct_convolution(x, packed_, y, s, end);
     }
@@ -78,6 +87,7 @@ class ConvolutionWeights {
 
  private:
   std::optional<Packed<S>> transformed_;
+  Tensor<S> channelwise_;  // (R, S, C)
   PackedGroups<S> packed_;
 };
 
@@ -86,6 +96,8 @@ template <typename S>
 void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, const Epilogue<S>& end) {
   if (winograd_suits(s, forward_tiles(s))) {
     winograd_convolution(x, forward_taps(weight, s), y, forward_tiles(s), end);
+  } else if (is_depthwise(s)) {
+    depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
   } else {
     direct_convolution(x, pack_weights(weight, s), y, s, end);
   }
@@ -96,6 +108,8 @@ template <typename S>
 void convolution_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   if (winograd_suits(s, backward_tiles(s))) {
     winograd_convolution<S>(dy, backward_taps(weight, s), dx, backward_tiles(s), {});
+  } else if (is_depthwise(s)) {
+    depthwise_input_gradient(dy, weight, dx, s);
   } else {
     direct_input_gradient(dy, weight, dx, s);
   }
@@ -106,6 +120,8 @@ template <typename S>
 void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   if (winograd_suits(s, forward_tiles(s))) {
     WinogradWeightGradient<S>(x, s.C, dy, s.K, dweight, forward_tiles(s)).run();
+  } else if (is_depthwise(s)) {
+    depthwise_weight_gradient(x, dy, dweight, s);
   } else {
     direct_weight_gradient(x, dy, dweight, s);
   }

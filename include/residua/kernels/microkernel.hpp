@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <residua/core/eigen.hpp>
+#include <residua/kernels/instruction_set.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -44,20 +44,16 @@ struct MicroKernels {
   OuterKernel<S> outer[3];
 };
 
-#if defined(__clang__)
-#define RESIDUA_UNROLL _Pragma("unroll")
-#else
-#define RESIDUA_UNROLL _Pragma("GCC unroll 8")
-#endif
+/// How many rows a tile has, with vectors of so many bytes.
+constexpr Index micro_kernel_rows(Index bytes) { return bytes == 64 ? 8 : 4; }
 
-// The text below is compiled once for each instruction set: a function's instruction set is an attribute, which cannot
-// depend on a template parameter. Whole vectors are read beyond the last column; every tensor's memory has that slack.
-#define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES, ROWS)                                                              \
+// Whole vectors are read beyond the last column; every tensor's memory has that slack.
+#define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
   template <typename S, int V>                                                                                       \
   TARGET void rows_##ISA(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b,             \
                          S* const* c, Index columns, Epilogue<S> end) {                                              \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
-    constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
+    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = micro_kernel_rows(BYTES);                               \
     Vector sum[ROWS][V] = {};                                                                                        \
     for (Index t = 0; t < tap_count; ++t) {                                                                          \
       const S* row[ROWS];                                                                                            \
@@ -99,7 +95,7 @@ struct MicroKernels {
   TARGET void outer_##ISA(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,    \
                           Index rows, Index columns, bool accumulate) {                                              \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
-    constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
+    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = micro_kernel_rows(BYTES);                               \
     Vector sum[ROWS][V] = {};                                                                                        \
     for (Index s = 0; s < segment_count; ++s) {                                                                      \
       const S* a = segments[s].a;                                                                                    \
@@ -129,30 +125,17 @@ struct MicroKernels {
                                                                                                                      \
   template <typename S>                                                                                              \
   inline constexpr MicroKernels<S> micro_kernels_##ISA{                                                              \
-      BYTES / Index(sizeof(S)), ROWS,                                                                                \
+      BYTES / Index(sizeof(S)), micro_kernel_rows(BYTES),                                                            \
       {rows_##ISA<S, 1>, rows_##ISA<S, 2>, rows_##ISA<S, 3>},                                                        \
       {outer_##ISA<S, 1>, outer_##ISA<S, 2>, outer_##ISA<S, 3>}};
 
-RESIDUA_MICRO_KERNELS(baseline, , 16, 4)
-#if defined(__x86_64__)
-RESIDUA_MICRO_KERNELS(avx2, __attribute__((target("avx2,fma"))), 32, 4)
-RESIDUA_MICRO_KERNELS(avx512, __attribute__((target("avx512f,fma"))), 64, 8)
-#endif
-
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_MICRO_KERNELS)
 #undef RESIDUA_MICRO_KERNELS
 
 /// The best kernels this processor runs.
 template <typename S>
 const MicroKernels<S>& micro_kernels() {
-#if defined(__x86_64__)
-  static const MicroKernels<S>& best = __builtin_cpu_supports("avx512f") ? micro_kernels_avx512<S>
-                                       : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-                                           ? micro_kernels_avx2<S>
-                                           : micro_kernels_baseline<S>;
-  return best;
-#else
-  return micro_kernels_baseline<S>;
-#endif
+  return RESIDUA_BEST(micro_kernels, S);
 }
 
 }  // namespace residua::inline RESIDUA_ABI::kernels

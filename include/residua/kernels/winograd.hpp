@@ -137,23 +137,15 @@ using TileTransform = void (*)(const S* const* from, S* const* to, Index channel
 
 #define RESIDUA_WINOGRAD(ISA, TARGET, BYTES)                                                                       \
   template <typename T, typename S>                                                                                \
-  TARGET void transform_##ISA(const S* const* from, S* const* to, Index channels, Epilogue<S> end) {               \
+  TARGET void tile_transform_##ISA(const S* const* from, S* const* to, Index channels, Epilogue<S> end) {          \
     winograd::transform<T, BYTES>(from, to, channels, end);                                                        \
   }
-RESIDUA_WINOGRAD(baseline, , 16)
-#if defined(__x86_64__)
-RESIDUA_WINOGRAD(avx2, __attribute__((target("avx2,fma"))), 32)
-RESIDUA_WINOGRAD(avx512, __attribute__((target("avx512f,fma"))), 64)
-#endif
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_WINOGRAD)
 #undef RESIDUA_WINOGRAD
 
 template <typename T, typename S>
 TileTransform<S> tile_transform() {
-#if defined(__x86_64__)
-  if (micro_kernels<S>().lanes * Index(sizeof(S)) == 64) return transform_avx512<T, S>;
-  if (micro_kernels<S>().lanes * Index(sizeof(S)) == 32) return transform_avx2<T, S>;
-#endif
-  return transform_baseline<T, S>;
+  return RESIDUA_BEST(tile_transform, T, S);
 }
 
 // --- images ----------------------------------------------------------------------------------------------------------
