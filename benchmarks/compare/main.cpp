@@ -2,9 +2,7 @@
 #include "common.hpp"
 
 #include <malloc.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -36,7 +34,7 @@ std::vector<Case> wanted_cases(const Settings& settings) {
 }
 
 void print_heading(const Settings& settings, const Peaks& peaks) {
-  std::printf("threads %d, rounds %d; peaks:", settings.threads, settings.rounds);
+  std::printf("threads %d, rounds %d; OpenBLAS for %s; peaks:", settings.threads, settings.rounds, openblas_get_corename());
   for (const Rate& rate : peaks.rates) std::printf(" %s %.0f GFLOP/s,", rate.instructions.c_str(), rate.flops * 1e-9);
   std::printf(" copy %.1f GB/s\n", peaks.bytes * 1e-9);
   std::printf("%-42s %28s %28s %6s %15s %13s %9s  %s\n", "case", "residua ms (quartiles)", "peer ms (quartiles)", "ratio",
@@ -83,7 +81,7 @@ nlohmann::ordered_json as_json(const Result& r) {
 
 nlohmann::ordered_json as_json(const Settings& settings, const Peaks& peaks) {
   nlohmann::ordered_json json{{"torch", TORCH_VERSION},
-                              {"openblas", openblas_get_config()},
+                              {"openblas", openblas_get_config()},  // with the processor it takes this one for
                               {"threads", settings.threads},
                               {"rounds", settings.rounds},
                               {"peak_bytes", peaks.bytes}};
@@ -120,25 +118,17 @@ void compare_all(const Settings& settings, const std::vector<Case>& cases) {
   if (disagree > 0) fail("compare", "expected outputs that agree, got ", disagree, " cases that do not");
 }
 
-/// Lets libtorch do as well as it can. Memory that was freed is kept for the next tensor, as residua does by itself: new
-/// pages cost several times what a norm does. And OpenBLAS, which knows processors by name and takes old kernels for one
-/// newer than itself, is told of AVX-512; it asks only once, so that the program begins anew.
-void help_peer(char** argv) {
+/// Memory that libtorch frees is kept for its next tensor, as residua does by itself: to ask the system for new pages
+/// each time costs more than many a layer, and never twice the same.
+void keep_freed_memory() {
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-#if defined(__x86_64__)
-  const std::string core = openblas_get_corename();
-  if ((core == "Zen" || core == "Haswell") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      setenv("OPENBLAS_CORETYPE", "SKYLAKEX", 0) == 0) {
-    execv("/proc/self/exe", argv);
-  }
-#endif
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  help_peer(argv);
+  keep_freed_memory();
   CLI::App app("Runs residua and libtorch in turns and prints how many times as fast residua is.");
   Settings settings;
   std::vector<Case> cases;
