@@ -1,13 +1,9 @@
-// The loop that applies a formula to all elements, a vector at a time.
-//
-// The compiler's vector types let a formula be written as for one number: + − · / work on each lane, a comparison gives a
-// mask, and `mask ? a : b` chooses by lane. What a lane computes does not depend on where in memory its number stands.
+// The loops that apply a formula to all elements, a vector at a time, and that add up.
 #pragma once
 
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
+#include <residua/core/pack.hpp>
 #include <residua/core/tensor.hpp>
 #include <residua/core/threads.hpp>
 
@@ -15,69 +11,51 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace kernels {
 
-#if defined(__AVX512F__)
-inline constexpr Index vector_bytes = 64;
-#elif defined(__AVX__)
-inline constexpr Index vector_bytes = 32;
-#else
-inline constexpr Index vector_bytes = 16;
-#endif
-
-/// How many S one vector holds.
-template <typename S> inline constexpr Index lanes = vector_bytes / static_cast<Index>(sizeof(S));
-
-template <typename T, Index count>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(count * static_cast<Index>(sizeof(T)))));
-};
-
-/// A vector of S, and one of T with as many lanes.
-template <typename S> using Vector = typename VectorOf<S, lanes<S>>::type;
-template <typename T, typename S> using VectorLike = typename VectorOf<T, lanes<S>>::type;
-
-/// The number type of a vector's lanes.
-template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
-
-/// The first n lanes from memory, zero in the others.
-template <typename V>
-V load(const Lane<V>* from, Index n) {
-  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
-  V v{};
-  if (n >= all) {
-    std::memcpy(&v, from, sizeof v);
-  } else {
-    for (Index i = 0; i < n; ++i) v[i] = from[i];
-  }
-  return v;
-}
-
-/// The first n lanes to memory.
-template <typename V>
-void store(Lane<V>* to, V v, Index n) {
-  constexpr Index all = sizeof(V) / sizeof(Lane<V>);
-  if (n >= all) {
-    std::memcpy(to, &v, sizeof v);
-  } else {
-    for (Index i = 0; i < n; ++i) to[i] = v[i];
-  }
-}
-
-/// √v, lane by lane.
-template <typename V>
-V sqrt(V v) {
-  Eigen::Array<Lane<V>, static_cast<int>(sizeof(V) / sizeof(Lane<V>)), 1> roots;
-  std::memcpy(roots.data(), &v, sizeof v);
-  roots = roots.sqrt();
-  std::memcpy(&v, roots.data(), sizeof v);
-  return v;
-}
-
-/// y[i] = f(x[i], …) for i < size; y may be the memory of an x.
+/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x.
 template <typename S, typename F, typename... X>
 void map_range(Index size, S* y, F&& f, const X*... x) {
-  Index i = 0;
-  for (; i + lanes<S> <= size; i += lanes<S>) store(y + i, f(load<Vector<S>>(x + i, lanes<S>)...), lanes<S>);
-  if (i < size) store(y + i, f(load<Vector<S>>(x + i, size - i)...), size - i);
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    Index i = 0;
+    for (; i + V::lanes <= size; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
+    if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
+  });
+}
+
+/// first ∘ f(x[0], …) ∘ f(x[1], …) …, for an operation ∘ on packs that may be done in any order, such as + and the larger
+/// of two. The order it is done in depends on the size and the kind of processor alone.
+template <typename S, typename Operation, typename F, typename... X>
+S reduce_range(Index size, S first, Operation&& operation, F&& f, const X*... x) {
+  S result = first;
+  with_best_vectors([=, to = &result](auto bytes) {
+    using V = Pack<S, bytes>;
+    constexpr Index chains = 4, step = chains * V::lanes;
+    V total[chains] = {first, first, first, first};
+    Index i = 0;
+    for (; i + step <= size; i += step) {
+      RESIDUA_UNROLL for (Index k = 0; k < chains; ++k) {
+        total[k] = operation(total[k], f(load<V>(x + i + k * V::lanes)...));
+      }
+    }
+    for (; i + V::lanes <= size; i += V::lanes) total[0] = operation(total[0], f(load<V>(x + i)...));
+    V all = operation(operation(total[0], total[1]), operation(total[2], total[3]));
+    S lanes[V::lanes];
+    store<V>(lanes, all);
+    if (i < size) store<V>(lanes, operation(all, f(load<V>(x + i, size - i)...)), size - i);
+    for (Index width = V::lanes / 2; width > 0; width /= 2) {
+      for (Index l = 0; l < width; ++l) {
+        lanes[l] = operation(Pack<S, 16>(lanes[l]), Pack<S, 16>(lanes[l + width])).raw[0];
+      }
+    }
+    *to = lanes[0];
+  });
+  return result;
+}
+
+/// Σ f(x[i], …)
+template <typename S, typename F, typename... X>
+S sum_range(Index size, F&& f, const X*... x) {
+  return reduce_range<S>(size, S(0), [](auto a, auto b) { return a + b; }, f, x...);
 }
 
 /// As map_range, in parallel.

@@ -112,7 +112,9 @@ struct Correlation {
         }
         Epilogue<S> finish = end;
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish);
+        // The groups that follow write their columns later, unless they add to what is there.
+        const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
+        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room);
       }
     });
   }

@@ -88,8 +88,9 @@ class RowTable {
   }
   Index size() const { return static_cast<Index>(a_.size()); }
 
-  /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`.
-  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end) {
+  /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room for
+  /// `room` columns, N or more: what follows the N-th may be written over, since whole vectors are stored faster.
+  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room) {
     const auto& kernels = micro_kernels<S>();
     const Panels<S>& panels = b.panels();
     const Index rows = size(), tile = kernels.tile_rows;
@@ -119,7 +120,8 @@ class RowTable {
               a[i] = a_[r] + k;
               c[i] = row + i < rows ? c_[r] + column : c_[r];
             }
-            kernels.rows[width - 1](a, taps + first, count, ks, panel, c, panels.columns_of(p), finish);
+            kernels.rows[width - 1](a, taps + first, count, ks, panel, c, std::min(width * panels.lanes, room - column),
+                                    finish);
           }
         }
       }
@@ -162,7 +164,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
-    rows.multiply(&tap, 1, b.depth(), b, end);
+    rows.multiply(&tap, 1, b.depth(), b, end, c.cols());
   });
 }
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <residua/kernels/instruction_set.hpp>
+#include <residua/core/instruction_set.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 

@@ -31,17 +31,6 @@ struct RowNorm {
 /// Rows longer than this are read piece by piece, each piece twice while it is in the cache.
 inline constexpr Index row_piece = 4096;
 
-/// Σ_i term(v[i], …) over vectors of n elements. The order of additions does not depend on where they lie in memory.
-template <typename S, typename Term, typename... Vectors>
-S sum(Index n, Term&& term, const Vectors*... v) {
-  using Lanes = Eigen::Array<S, 128 / int{sizeof(S)}, 1>;
-  Lanes total = Lanes::Zero();
-  Index i = 0;
-  for (; i + total.size() <= n; i += total.size()) total += term(Eigen::Map<const Lanes>(v + i)...);
-  total.head(n - i) += term(ConstArrayMap<S>(v + i, n - i)...);
-  return total.sum();
-}
-
 /// Mean (0 where not `centered`) and variance around it, in two passes over each piece of the row.
 template <typename S>
 std::pair<S, S> row_moments(const S* x, Index n, bool centered) {
@@ -49,8 +38,8 @@ std::pair<S, S> row_moments(const S* x, Index n, bool centered) {
   for (Index first = 0; first < n; first += row_piece) {
     const Index count = std::min(row_piece, n - first);
     const S center =
-        centered ? sum<S>(count, [](const auto& v) { return v; }, x + first) / static_cast<S>(count) : S(0);
-    const S around = sum<S>(count, [=](const auto& v) { return (v - center).square(); }, x + first);
+        centered ? sum_range<S>(count, [](auto v) { return v; }, x + first) / static_cast<S>(count) : S(0);
+    const S around = sum_range<S>(count, [=](auto v) { return (v - center) * (v - center); }, x + first);
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
     const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{center} - mean;
     mean += delta * share;
@@ -65,16 +54,16 @@ void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
   const Index C = norm.features;
   parallel_ranges(norm.rows, std::max<Index>(1, 32768 / C), [&](Index first, Index last) {
     for (Index row = first; row < last; ++row) {
-      const ConstArrayMap<S> in(x + row * C, C);
-      ArrayMap<S> out(y + row * C, C);
-      const auto [mean, variance] = row_moments(in.data(), C, norm.centered);
-      const S rstd = S(1) / std::sqrt(variance + static_cast<S>(norm.eps));
+      const S* const in = x + row * C;
+      S* const out = y + row * C;
+      const std::pair<S, S> moments = row_moments(in, C, norm.centered);
+      const S mean = moments.first, rstd = S(1) / std::sqrt(moments.second + static_cast<S>(norm.eps));
       if (norm.weight && norm.bias) {
-        out = (in - mean) * rstd * ConstArrayMap<S>(norm.weight, C) + ConstArrayMap<S>(norm.bias, C);
+        map_range(C, out, [=](auto v, auto w, auto b) { return (v - mean) * rstd * w + b; }, in, norm.weight, norm.bias);
       } else if (norm.weight) {
-        out = (in - mean) * rstd * ConstArrayMap<S>(norm.weight, C);
+        map_range(C, out, [=](auto v, auto w) { return (v - mean) * rstd * w; }, in, norm.weight);
       } else {
-        out = (in - mean) * rstd;
+        map_range(C, out, [=](auto v) { return (v - mean) * rstd; }, in);
       }
       if (statistics) {
         statistics[2 * row] = mean;
@@ -84,31 +73,54 @@ void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
   });
 }
 
-/// One row's dx, which may be dy's memory:  with g = dy · weight and z = (x − mean) · rstd,
-/// dx = rstd · (g − Σg / n − z · Σ(g · z) / n), without Σg where the mean is not taken off.
+/// dx of rows first … last - 1, which may be dy's memory:  with g = dy · weight and z = (x − mean) · rstd,
+/// dx = rstd · (g − Σg / n − z · Σ(g · z) / n), without Σg where the mean is not taken off. On the way, unless null, adds
+/// the rows' part to  dweight = Σ_rows dy · z  and  dbias = Σ_rows dy.
 template <typename S>
-void row_norm_input_gradient(const S* x, S mean, S rstd, const S* dy, const S* weight, bool centered, S* dx, Index n) {
-  S total = 0, product = 0;  // Σg and Σ(g · (x − mean)), each over n
-  for (Index i = 0; i < n; i += row_piece) {
-    const Index count = std::min(row_piece, n - i);
-    if (centered) total += sum<S>(count, [](const auto& d, const auto& w) { return d * w; }, dy + i, weight + i);
-    product += sum<S>(count, [=](const auto& d, const auto& w, const auto& v) { return d * w * (v - mean); }, dy + i,
-                      weight + i, x + i);
-  }
-  const S shift = rstd * total / static_cast<S>(n), slope = rstd * rstd * rstd * product / static_cast<S>(n);
-  ArrayMap<S>(dx, n) = ConstArrayMap<S>(dy, n) * ConstArrayMap<S>(weight, n) * rstd -
-                       ((ConstArrayMap<S>(x, n) - mean) * slope + shift);
+void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, const S* statistics, const S* dy, Index first,
+                       Index last, S* dx, S* dweight, S* dbias) {
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    const Index C = norm.features;
+    for (Index row = first; row < last; ++row) {
+      const V mean = statistics[2 * row], rstd = statistics[2 * row + 1];
+      const S *const in = x + row * C, *const d = dy + row * C;
+      S total = 0, product = 0;  // Σg and Σ(g · z)
+      for (Index piece = 0; piece < C; piece += row_piece) {
+        V sum, sum_of_products;
+        for (Index i = piece; i < std::min(C, piece + row_piece); i += V::lanes) {
+          const Index n = C - i;
+          const V z = (load<V>(in + i, n) - mean) * rstd, dy_i = load<V>(d + i, n), g = dy_i * load<V>(weight + i, n);
+          sum += g;
+          sum_of_products += g * z;
+          if (dweight == nullptr) continue;
+          store<V>(dweight + i, load<V>(dweight + i, n) + dy_i * z, n);
+          store<V>(dbias + i, load<V>(dbias + i, n) + dy_i, n);
+        }
+        total += sum_of_lanes(sum);
+        product += sum_of_lanes(sum_of_products);
+      }
+      if (dx == nullptr) continue;
+      const V shift = norm.centered ? total / static_cast<S>(C) : S(0), slope = product / static_cast<S>(C);
+      for (Index i = 0; i < C; i += V::lanes) {
+        const Index n = C - i;
+        const V z = (load<V>(in + i, n) - mean) * rstd, g = load<V>(d + i, n) * load<V>(weight + i, n);
+        store<V>(dx + row * C + i, (g - shift - z * slope) * rstd, n);
+      }
+    }
+  });
 }
 
-/// Adds the part of rows first … last - 1, features at … at + n - 1 to  dweight = Σ_rows dy · (x − mean) · rstd  and
-/// dbias = Σ_rows dy.
+/// Adds features at … at + n - 1 of all rows to  dweight = Σ_rows dy · (x − mean) · rstd  and  dbias = Σ_rows dy.
 template <typename S>
-void add_row_norm_parameter_gradients(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, Index first,
-                                      Index last, Index at, Index n, S* dweight, S* dbias) {
-  for (Index row = first; row < last; ++row) {
-    const ConstArrayMap<S> d(dy + row * norm.features + at, n), in(x + row * norm.features + at, n);
-    ArrayMap<S>(dweight, n) += d * ((in - statistics[2 * row]) * statistics[2 * row + 1]);
-    ArrayMap<S>(dbias, n) += d;
+void add_row_norm_parameter_gradients(const RowNorm<S>& norm, const S* x, const S* statistics, const S* dy, Index at,
+                                      Index n, S* dweight, S* dbias) {
+  for (Index row = 0; row < norm.rows; ++row) {
+    const S *const d = dy + row * norm.features + at, *const in = x + row * norm.features + at;
+    const S mean = statistics[2 * row], rstd = statistics[2 * row + 1];
+    map_range(n, dweight, [=](auto w, auto g, auto v) { return w + g * ((v - mean) * rstd); },
+              static_cast<const S*>(dweight), d, in);
+    add_range(n, dbias, d);
   }
 }
 
@@ -128,21 +140,15 @@ void row_norm_gradient(const RowNorm<S>& norm, const S* x, const S* statistics, 
   const bool together = learns && C <= row_piece;
   if (learns && !together) {
     parallel_ranges(C, row_piece / 4, [&](Index first, Index last) {
-      add_row_norm_parameter_gradients(norm, x, statistics, dy, 0, norm.rows, first, last - first, to + first,
-                                       to + C + first);
+      add_row_norm_parameter_gradients(norm, x, statistics, dy, first, last - first, to + first, to + C + first);
     });
   }
   const WideRows blocks(norm.rows, C);
   const Tensor<S> total = sum_over_blocks<S>(blocks, together ? 2 : 0, [&](Index block, S* part) {
     const Index first = block * blocks.grain, last = first + blocks.rows_in(block);
-    if (together) {
-      std::fill_n(part, 2 * C, S(0));
-      add_row_norm_parameter_gradients(norm, x, statistics, dy, first, last, 0, C, part, part + C);
-    }
-    for (Index row = first; dx && row < last; ++row) {
-      row_norm_input_gradient(x + row * C, statistics[2 * row], statistics[2 * row + 1], dy + row * C, weight,
-                              norm.centered, dx + row * C, C);
-    }
+    if (together) std::fill_n(part, 2 * C, S(0));
+    row_norm_gradient(norm, weight, x, statistics, dy, first, last, dx, together ? part : nullptr,
+                      together ? part + C : nullptr);
   });
   const Tensor<S>& result = together ? total : sums;
   if (dweight) std::copy_n(result.cdata(), C, dweight);

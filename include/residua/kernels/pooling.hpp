@@ -57,38 +57,85 @@ struct AdaptiveAxis {
   Span covering(Index i) const { return {i * out / in, ((i + 1) * out + in - 1) / in}; }
 };
 
+/// Places in an image, as a mask of packs of S compares them; they are kept as 32 bits each.
+template <typename V> using Places = Pack<typename V::Bits, sizeof(typename V::Raw)>;
+template <typename V> using StoredPlaces = Pack<std::int32_t, V::lanes * 4>;
+
+template <typename V>
+RESIDUA_INLINE Places<V> load_places(const std::int32_t* from, Index n) {
+  return Places<V>(__builtin_convertvector(load<StoredPlaces<V>>(from, n).raw, typename Places<V>::Raw));
+}
+template <typename V>
+RESIDUA_INLINE void store_places(std::int32_t* to, const Places<V>& places, Index n) {
+  store(to, StoredPlaces<V>(__builtin_convertvector(places.raw, typename StoredPlaces<V>::Raw)), n);
+}
+
+/// One row of windows over an image, a number at a time.
+template <typename S>
+void max_pool_row(const S* image, Span h, S* y, std::int32_t* at, Index channels, Index row_step, const PoolAxis& columns) {
+  for (Index p = 0; p < columns.out; ++p) {
+    const Span w = columns.window(p);
+    for (Index c = 0; c < channels; ++c) {
+      S best = -std::numeric_limits<S>::infinity();
+      Index found = h.first < h.last && w.first < w.last ? h.first * columns.in + w.first : -1;
+      for (Index i = h.first; i < h.last; i += row_step) {
+        for (Index j = w.first; j < w.last; j += columns.dilation) {
+          const S v = image[(i * columns.in + j) * channels + c];
+          if (!(v > best || v != v)) continue;
+          best = v;
+          found = i * columns.in + j;
+        }
+      }
+      *y++ = best;
+      *at++ = static_cast<std::int32_t>(found);
+    }
+  }
+}
+
 /// y[n, o, p] = max over the window of x;  at[n, o, p]: where in the image it was first found, as h · W + w.
 /// NaN is larger than all numbers. A window without a single input gives −∞, found at −1.
 template <typename S>
 void max_pool(const S* x, S* y, std::int32_t* at, Index images, Index channels, const PoolAxis& rows,
               const PoolAxis& columns) {
-  using V = Vector<S>;
-  using Position = decltype(V{} < V{});
-  using Stored = VectorLike<std::int32_t, S>;
-  using P = Lane<Position>;
   parallel_for(images * rows.out, [&](Index block) {
     const Span h = rows.window(block % rows.out);
     const S* const image = x + block / rows.out * rows.in * columns.in * channels;
-    for (Index p = 0; p < columns.out; ++p) {
-      const Span w = columns.window(p);
-      const bool any = h.first < h.last && w.first < w.last;
-      const Index to = (block * columns.out + p) * channels;
-      for (Index c = 0; c < channels; c += lanes<S>) {
-        V best = V{} - std::numeric_limits<S>::infinity();
-        Position found = Position{} + static_cast<P>(any ? h.first * columns.in + w.first : -1);
-        for (Index i = h.first; i < h.last; i += rows.dilation) {
-          for (Index j = w.first; j < w.last; j += columns.dilation) {
-            const Index position = i * columns.in + j;
-            const V v = load<V>(image + position * channels + c, channels - c);
-            const Position better = (v > best) | (v != v);
-            best = better ? v : best;
-            found = better ? Position{} + static_cast<P>(position) : found;
+    const Index row = block * columns.out * channels;
+    const auto last = [](Span span, const PoolAxis& axis) {
+      if (span.size() <= 0) return span.first - 1;
+      return span.first + (span.size() - 1) / axis.dilation * axis.dilation;
+    };
+    S strange = 0;  // NaN where there is NaN, or an infinity, in the row
+    with_best_vectors([=, &strange](auto bytes) {
+      using V = Pack<S, bytes>;
+      V zero;
+      for (Index p = 0; p < columns.out; ++p) {
+        const Span w = columns.window(p);
+        for (Index c = 0; c < channels; c += V::lanes) {
+          const auto at_pixel = [&](Index position) { return load<V>(image + position * channels + c, channels - c); };
+          V best = -std::numeric_limits<S>::infinity();
+          for (Index i = h.first; i < h.last; i += rows.dilation) {
+            for (Index j = w.first; j < w.last; j += columns.dilation) {
+              const V v = at_pixel(i * columns.in + j);
+              best = where(v > best, v, best);
+              zero += v * S(0);
+            }
           }
+          Places<V> found = typename V::Bits(-1);
+          for (Index i = last(h, rows); i >= h.first; i -= rows.dilation) {  // backwards: the first remains
+            for (Index j = last(w, columns); j >= w.first; j -= columns.dilation) {
+              const Index position = i * columns.in + j;
+              found = where(at_pixel(position) == best, Places<V>(typename V::Bits(position)), found);
+            }
+          }
+          const Index to = row + p * channels + c;
+          store(y + to, best, channels - c);
+          store_places<V>(at + to, found, channels - c);
         }
-        store(y + to + c, best, channels - c);
-        store(at + to + c, __builtin_convertvector(found, Stored), channels - c);
       }
-    }
+      strange = sum_of_lanes(zero);
+    });
+    if (strange != 0) max_pool_row(image, h, y + row, at + row, channels, rows.dilation, columns);
   });
 }
 
@@ -96,28 +143,27 @@ void max_pool(const S* x, S* y, std::int32_t* at, Index images, Index channels, 
 template <typename S>
 void max_pool_gradient(const S* dy, const std::int32_t* at, S* dx, Index images, Index channels, const PoolAxis& rows,
                        const PoolAxis& columns) {
-  using V = Vector<S>;
-  using Position = decltype(V{} < V{});
-  using Stored = VectorLike<std::int32_t, S>;
   parallel_for(images * rows.in, [&](Index block) {
     const Index i = block % rows.in;
     const Span o = rows.covering(i);
     const Index image = block / rows.in * rows.out * columns.out * channels;
-    for (Index j = 0; j < columns.in; ++j) {
-      const Span p = columns.covering(j);
-      const auto here = static_cast<Lane<Position>>(i * columns.in + j);
-      for (Index c = 0; c < channels; c += lanes<S>) {
-        V sum{};
-        for (Index r = o.first; r < o.last; ++r) {
-          for (Index s = p.first; s < p.last; ++s) {
-            const Index from = image + (r * columns.out + s) * channels + c;
-            const auto found = __builtin_convertvector(load<Stored>(at + from, channels - c), Position);
-            sum += found == here ? load<V>(dy + from, channels - c) : V{};
+    with_best_vectors([=](auto bytes) {
+      using V = Pack<S, bytes>;
+      for (Index j = 0; j < columns.in; ++j) {
+        const Span p = columns.covering(j);
+        const Places<V> here = static_cast<typename V::Bits>(i * columns.in + j);
+        for (Index c = 0; c < channels; c += V::lanes) {
+          V sum;
+          for (Index r = o.first; r < o.last; ++r) {
+            for (Index s = p.first; s < p.last; ++s) {
+              const Index from = image + (r * columns.out + s) * channels + c;
+              sum += where(load_places<V>(at + from, channels - c) == here, load<V>(dy + from, channels - c), V());
+            }
           }
+          store(dx + (block * columns.in + j) * channels + c, sum, channels - c);
         }
-        store(dx + (block * columns.in + j) * channels + c, sum, channels - c);
       }
-    }
+    });
   });
 }
 
@@ -132,10 +178,10 @@ void window_sums(const Tensor<S>& x, Tensor<S>& y, const Axis& rows, const Axis&
     const S* const image = x.cdata() + block / out_rows * H * W * C;
     for (Index p = 0; p < out_columns; ++p) {
       const Span w = (columns.*span)(p);
-      ArrayMap<S> sum(out + (block * out_columns + p) * C, C);
-      sum.setZero();
+      S* const sum = out + (block * out_columns + p) * C;
+      std::fill_n(sum, C, S(0));
       for (Index i = h.first; i < h.last; ++i) {
-        for (Index j = w.first; j < w.last; ++j) sum += ConstArrayMap<S>(image + (i * W + j) * C, C);
+        for (Index j = w.first; j < w.last; ++j) add_range(C, sum, image + (i * W + j) * C);
       }
     }
   });
@@ -149,7 +195,8 @@ void divide_pixels(const S* x, Tensor<S>& y, const Divisor& divisor) {
   parallel_for(y.dim(0) * H, [&](Index block) {
     for (Index p = 0; p < W; ++p) {
       const Index at = (block * W + p) * C;
-      ArrayMap<S>(out + at, C) = ConstArrayMap<S>(x + at, C) / static_cast<S>(divisor(block % H, p));
+      const S by = static_cast<S>(divisor(block % H, p));
+      map_range(C, out + at, [by](auto v) { return v / by; }, x + at);
     }
   });
 }

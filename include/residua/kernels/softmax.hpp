@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include <residua/kernels/vector_math.hpp>
 
@@ -26,15 +27,27 @@ struct AxisView {
   }
 };
 
+/// max x, or perhaps NaN where there is one.
+template <typename S>
+S largest(const S* x, Index n) {
+  return reduce_range<S>(n, -std::numeric_limits<S>::infinity(),
+                         [](auto a, auto b) { return where(a > b, a, b); }, [](auto v) { return v; }, x);
+}
+
+/// y = e^(x − max) for one vector; returns Σ y.
+template <typename S>
+S exponentials(const S* x, S* y, Index n, S max) {
+  map_range(n, y, [max](auto v) { return exp(v - max); }, x);
+  return sum_range<S>(n, [](auto v) { return v; }, static_cast<const S*>(y));
+}
+
 /// y = e^(x − max) / Σ e^(x − max)
 template <typename S>
 void softmax(const S* x, S* y, const AxisView& axis) {
   if (axis.inner == 1) {
     axis.for_each_run([&](Index at, Index) {
-      const S top = ConstArrayMap<S>(x + at, axis.size).maxCoeff();
-      map_range(axis.size, y + at, [top](auto v) { return exp(v - top); }, x + at);
-      ArrayMap<S> row(y + at, axis.size);
-      row /= row.sum();
+      const S share = S(1) / exponentials(x + at, y + at, axis.size, largest(x + at, axis.size));
+      map_range(axis.size, y + at, [share](auto v) { return v * share; }, static_cast<const S*>(y + at));
     });
     return;
   }
@@ -62,9 +75,8 @@ template <typename S>
 void softmax_gradient(const S* y, const S* dy, S* dx, const AxisView& axis) {
   if (axis.inner == 1) {
     axis.for_each_run([&](Index at, Index) {
-      const ConstArrayMap<S> value(y + at, axis.size), d(dy + at, axis.size);
-      const S product = (value * d).sum();
-      ArrayMap<S>(dx + at, axis.size) = value * (d - product);
+      const S product = sum_range<S>(axis.size, [](auto v, auto d) { return v * d; }, y + at, dy + at);
+      map_range(axis.size, dx + at, [product](auto v, auto d) { return v * (d - product); }, y + at, dy + at);
     });
     return;
   }

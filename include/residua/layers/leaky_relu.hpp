@@ -24,10 +24,9 @@ class LeakyReLU : public Activation<LeakyReLU<S>, S, Keeps::output> {
     if (std::isnan(o.negative_slope)) fail(name, "expected a number as negative_slope, got ", o.negative_slope);
   }
 
-  auto value(auto x) const { return x > S(0) ? x : x * static_cast<S>(options.negative_slope); }
+  auto value(auto x) const { return where(x > S(0), x, x * static_cast<S>(options.negative_slope)); }
   auto derivative(auto kept) const {
-    const decltype(kept) zero{};
-    return kept > S(0) ? zero + S(1) : zero + static_cast<S>(options.negative_slope);
+    return where(kept > S(0), decltype(kept)(S(1)), static_cast<S>(options.negative_slope));
   }
 
   /// The output has the sign of the input and serves as well, unless the slope is negative.

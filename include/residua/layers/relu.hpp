@@ -13,7 +13,7 @@ class ReLU : public Network<ReLU<S>, S> {
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const S* const in = x.cdata();
     Tensor<S> y = detail::take_over(x);
-    kernels::map(y.size(), y.data(), [](auto v) { return v < S(0) ? decltype(v){} : v; }, in);
+    kernels::map(y.size(), y.data(), [](auto v) { return where(v < S(0), S(0), v); }, in);
     tape.push_for(false, y);
     return y;
   }
@@ -24,7 +24,7 @@ class ReLU : public Network<ReLU<S>, S> {
     detail::check_gradient("ReLU", dy, y.shape(), tape);
     const S* const in = dy.cdata();
     Tensor<S> dx = detail::take_over(dy);  // dx = 0 where y = 0, else dy
-    kernels::map(dx.size(), dx.data(), [](auto d, auto v) { return v <= S(0) ? decltype(d){} : d; }, in, y.cdata());
+    kernels::map(dx.size(), dx.data(), [](auto d, auto v) { return where(v <= S(0), S(0), d); }, in, y.cdata());
     return dx;
   }
 

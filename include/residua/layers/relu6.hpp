@@ -14,14 +14,12 @@ class ReLU6 : public Activation<ReLU6<S>, S, Keeps::output> {
   static constexpr const char* name = "ReLU6";
 
   auto value(auto x) const {
-    const decltype(x) zero{};
-    const auto positive = x < S(0) ? zero : x;
-    return positive > S(6) ? zero + S(6) : positive;
+    const auto positive = where(x < S(0), S(0), x);
+    return where(positive > S(6), S(6), positive);
   }
   auto derivative(auto y) const {
-    const decltype(y) zero{};
-    const auto rises = y <= S(0) ? zero : zero + S(1);
-    return y >= S(6) ? zero : rises;
+    const decltype(y) zero = S(0), one = S(1);
+    return where(y <= S(0), zero, one) * where(y >= S(6), zero, one);
   }
 };
 

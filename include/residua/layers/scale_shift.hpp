@@ -39,7 +39,7 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
     const kernels::WideRows wide(y.rows(), C);
     kernels::map_columns(wide, y.data(), [this](auto v, auto a, auto b) {
       const auto value = v * a + b;
-      return relu ? (value < S(0) ? decltype(v){} : value) : value;
+      return relu ? where(value < S(0), S(0), value) : value;
     }, in, kernels::repeated(scale.cdata(), wide), kernels::repeated(shift.cdata(), wide));
     return y;
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <residua/core/threads.hpp>
+#include <residua/kernels/softmax.hpp>
 #include <residua/loss/labels.hpp>
 #include <residua/loss/loss.hpp>
 
@@ -44,13 +45,10 @@ struct CrossEntropyRow {
 
   /// First: the gradient begins as p, as many times as Σ_c q[c] says.
   void begin(double q_sum) {
-    const ConstArrayMap<S> x_n(x, classes);
-    ArrayMap<S> dx_n(dx, classes);
-    const S largest = x_n.maxCoeff();
-    dx_n = (x_n - largest).exp();
-    const S sum = dx_n.sum();
+    const S largest = kernels::largest(x, classes), sum = kernels::exponentials(x, dx, classes, largest);
     log_sum = static_cast<double>(largest) + std::log(static_cast<double>(sum));
-    dx_n *= static_cast<S>(q_sum / divisor / static_cast<double>(sum));
+    const S share = static_cast<S>(q_sum / divisor / static_cast<double>(sum));
+    kernels::map_range(classes, dx, [share](auto p) { return p * share; }, static_cast<const S*>(dx));
   }
 
   /// Class c is expected, with the weight q.

@@ -78,7 +78,7 @@ class AdamKind final : public GroupedOptimizer<S, AdamOptions<decoupled>, AdamMe
       };
       kernels::map_range(n, m, averaged, m, p, g);
       kernels::map_range(n, v, squares_averaged, v, p, g);
-      if (amsgrad) kernels::map_range(n, largest, [](auto a, auto b) { return a > b ? a : b; }, largest, v);
+      if (amsgrad) kernels::map_range(n, largest, [](auto a, auto b) { return where(a > b, a, b); }, largest, v);
       kernels::map_range(n, p, stepped, p, m, amsgrad ? largest : v);
     }, memory.exp_avg, memory.exp_avg_sq, memory.max_exp_avg_sq);
   }

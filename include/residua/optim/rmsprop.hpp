@@ -71,7 +71,7 @@ class RMSprop final : public GroupedOptimizer<S, RMSpropOptions, detail::RMSprop
     const auto d = [=](auto p, auto g) { return g + weight_decay * p; };
     const auto s = [=](auto p, auto g, auto v, auto a) {
       auto spread = centered ? v - a * a : v;
-      spread = spread < S(0) ? spread - spread : spread;  // rounding may leave less than 0
+      spread = where(spread < S(0), S(0), spread);  // rounding may leave less than 0
       return d(p, g) / (kernels::sqrt(spread) + eps);
     };
     detail::move_blocks(value, grad, [=](Index n, S* p, const S* g, S* v, S* a, S* b) {

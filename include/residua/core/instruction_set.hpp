@@ -8,7 +8,11 @@
 //     RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_SCALE)
 //     …
 //     RESIDUA_BEST(scale, S)(x, n);
+//
+// Where a lambda says it all, with_best_vectors does the same.
 #pragma once
+
+#include <type_traits>
 
 #include <residua/core/eigen.hpp>
 
@@ -34,6 +38,8 @@ namespace residua::inline RESIDUA_ABI::kernels {
 #define RESIDUA_UNROLL _Pragma("GCC unroll 64")
 #endif
 
+#define RESIDUA_INLINE [[gnu::always_inline]] inline
+
 /// The bytes of a vector of the best instruction set that this processor has: 64 with AVX-512, 32 with AVX2, else 16.
 inline Index vector_size() {
 #if defined(__x86_64__)
@@ -44,6 +50,21 @@ inline Index vector_size() {
 #else
   return 16;
 #endif
+}
+
+#define RESIDUA_WITH_VECTORS(ISA, TARGET, BYTES)                              \
+  template <typename Body>                                                    \
+  TARGET __attribute__((flatten)) void with_vectors_##ISA(Body body) {        \
+    body(std::integral_constant<Index, BYTES>());                             \
+  }
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_WITH_VECTORS)
+#undef RESIDUA_WITH_VECTORS
+
+/// Calls body(bytes), a constant: the size of the best vectors. Everything the body calls is inlined and compiled for their
+/// instruction set, so it is loops only; it is copied, so that what it captures can stay in registers.
+template <typename Body>
+void with_best_vectors(const Body& body) {
+  RESIDUA_BEST(with_vectors, Body)(body);
 }
 
 }  // namespace residua::inline RESIDUA_ABI::kernels

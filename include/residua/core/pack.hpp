@@ -1,0 +1,116 @@
+// Pack: as many numbers as one vector register holds, worked on lane by lane.
+//
+// Formulas over packs are written as for one number; a comparison gives a mask, and where(mask, a, b) chooses by lane. What
+// a lane computes does not depend on where in memory its number stands.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include <residua/core/instruction_set.hpp>
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+/// The results of a comparison, for packs with lanes of the same size.
+template <typename Bits, Index bytes>
+struct Mask {
+  typedef Bits Raw __attribute__((vector_size(bytes)));
+  Raw raw;
+
+  // A copy of its own: so it is passed in memory, whatever instruction set the caller is compiled for.
+  RESIDUA_INLINE explicit Mask(const Raw& r) : raw(r) {}
+  RESIDUA_INLINE Mask(const Mask& other) : raw(other.raw) {}
+};
+
+/// bytes / sizeof(T) numbers. Of a number: all lanes are that.
+template <typename T, Index bytes>
+struct Pack {
+  using Scalar = T;
+  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  typedef T Raw __attribute__((vector_size(bytes)));
+  static constexpr Index lanes = bytes / static_cast<Index>(sizeof(T));
+  Raw raw;
+
+  RESIDUA_INLINE Pack() : raw{} {}
+  RESIDUA_INLINE Pack(T all) : raw(Raw{} + all) {}
+  RESIDUA_INLINE explicit Pack(const Raw& r) : raw(r) {}
+  RESIDUA_INLINE Pack(const Pack& other) : raw(other.raw) {}
+  RESIDUA_INLINE Pack& operator=(const Pack& other) {
+    raw = other.raw;
+    return *this;
+  }
+
+  RESIDUA_INLINE friend Pack operator+(const Pack& a, const Pack& b) { return Pack(a.raw + b.raw); }
+  RESIDUA_INLINE friend Pack operator-(const Pack& a, const Pack& b) { return Pack(a.raw - b.raw); }
+  RESIDUA_INLINE friend Pack operator*(const Pack& a, const Pack& b) { return Pack(a.raw * b.raw); }
+  RESIDUA_INLINE friend Pack operator/(const Pack& a, const Pack& b) { return Pack(a.raw / b.raw); }
+  RESIDUA_INLINE friend Pack operator-(const Pack& a) { return Pack(-a.raw); }
+  RESIDUA_INLINE friend Pack operator<<(const Pack& a, int places) { return Pack(a.raw << places); }
+  RESIDUA_INLINE Pack& operator+=(const Pack& other) { return *this = *this + other; }
+
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator<(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw < b.raw); }
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator>(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw > b.raw); }
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator<=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw <= b.raw); }
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator>=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw >= b.raw); }
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator==(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw == b.raw); }
+  RESIDUA_INLINE friend Mask<Bits, bytes> operator!=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw != b.raw); }
+
+  /// a where the mask holds, else b.
+  RESIDUA_INLINE friend Pack where(const Mask<Bits, bytes>& mask, const Pack& a, const Pack& b) {
+    // In bits, since g++ would take mask ? a : b apart, lane by lane. It still does so where one choice, by a comparison of
+    // its own, is the choice of another: multiply by zero or one there.
+    using Integers = typename Mask<Bits, bytes>::Raw;
+    const Integers x = reinterpret_cast<Integers>(a.raw), y = reinterpret_cast<Integers>(b.raw);
+    return Pack(reinterpret_cast<Raw>(y ^ ((x ^ y) & mask.raw)));
+  }
+};
+
+/// The first n lanes from memory, zero in the others.
+template <typename V>
+RESIDUA_INLINE V load(const typename V::Scalar* from, Index n = V::lanes) {
+  V v;
+  if (n >= V::lanes) {
+    std::memcpy(&v.raw, from, sizeof v.raw);
+  } else {
+    typename V::Scalar part[V::lanes] = {};  // not v's own lanes: v stays in a register
+    for (Index i = 0; i < n; ++i) part[i] = from[i];
+    std::memcpy(&v.raw, part, sizeof v.raw);
+  }
+  return v;
+}
+
+/// The first n lanes to memory.
+template <typename V>
+RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes) {
+  if (n >= V::lanes) {
+    std::memcpy(to, &v.raw, sizeof v.raw);
+  } else {
+    typename V::Scalar part[V::lanes];
+    std::memcpy(part, &v.raw, sizeof v.raw);
+    for (Index i = 0; i < n; ++i) to[i] = part[i];
+  }
+}
+
+/// Σ over the lanes, in halves.
+template <typename V>
+RESIDUA_INLINE typename V::Scalar sum_of_lanes(const V& v) {
+  typename V::Scalar sums[V::lanes];
+  store(sums, v);
+  for (Index width = V::lanes / 2; width > 0; width /= 2) {
+    for (Index i = 0; i < width; ++i) sums[i] += sums[i + width];
+  }
+  return sums[0];
+}
+
+/// √v
+template <typename V>
+RESIDUA_INLINE V sqrt(const V& v) {
+  Eigen::Array<typename V::Scalar, static_cast<int>(V::lanes), 1> roots;
+  std::memcpy(roots.data(), &v.raw, sizeof v.raw);
+  roots = roots.sqrt();
+  return load<V>(roots.data());
+}
+
+}  // namespace residua::inline RESIDUA_ABI::kernels
