@@ -67,17 +67,23 @@ struct Pack {
   }
 };
 
+/// to[i] = from[i] for i < n. A function of its own, once for all loops that end in a part of a vector.
+template <typename T>
+[[gnu::noinline]] void copy_part(const T* from, Index n, T* to) {
+  for (Index i = 0; i < n; ++i) to[i] = from[i];
+}
+
 /// The first n lanes from memory, zero in the others.
 template <typename V>
 RESIDUA_INLINE V load(const typename V::Scalar* from, Index n = V::lanes) {
   V v;
-  if (n >= V::lanes) {
-    std::memcpy(&v.raw, from, sizeof v.raw);
-  } else {
-    typename V::Scalar part[V::lanes] = {};  // not v's own lanes: v stays in a register
-    for (Index i = 0; i < n; ++i) part[i] = from[i];
-    std::memcpy(&v.raw, part, sizeof v.raw);
+  typename V::Scalar part[V::lanes];
+  if (n < V::lanes) {
+    std::memset(part, 0, sizeof part);
+    copy_part(from, n, part);
+    from = part;
   }
+  std::memcpy(&v.raw, from, sizeof v.raw);
   return v;
 }
 
@@ -89,7 +95,7 @@ RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes
   } else {
     typename V::Scalar part[V::lanes];
     std::memcpy(part, &v.raw, sizeof v.raw);
-    for (Index i = 0; i < n; ++i) to[i] = part[i];
+    copy_part(part, n, to);
   }
 }
 
