@@ -29,12 +29,13 @@ template <typename T, Index bytes>
 struct Pack {
   using Scalar = T;
   using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  using Choice = Mask<Bits, bytes>;
   typedef T Raw __attribute__((vector_size(bytes)));
   static constexpr Index lanes = bytes / static_cast<Index>(sizeof(T));
   Raw raw;
 
   RESIDUA_INLINE Pack() : raw{} {}
-  RESIDUA_INLINE Pack(T all) : raw(Raw{} + all) {}
+  RESIDUA_INLINE Pack(T all) : raw(all - Raw{}) {}
   RESIDUA_INLINE explicit Pack(const Raw& r) : raw(r) {}
   RESIDUA_INLINE Pack(const Pack& other) : raw(other.raw) {}
   RESIDUA_INLINE Pack& operator=(const Pack& other) {
@@ -50,18 +51,18 @@ struct Pack {
   RESIDUA_INLINE friend Pack operator<<(const Pack& a, int places) { return Pack(a.raw << places); }
   RESIDUA_INLINE Pack& operator+=(const Pack& other) { return *this = *this + other; }
 
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator<(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw < b.raw); }
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator>(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw > b.raw); }
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator<=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw <= b.raw); }
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator>=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw >= b.raw); }
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator==(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw == b.raw); }
-  RESIDUA_INLINE friend Mask<Bits, bytes> operator!=(const Pack& a, const Pack& b) { return Mask<Bits, bytes>(a.raw != b.raw); }
+  RESIDUA_INLINE friend Choice operator<(const Pack& a, const Pack& b) { return Choice(a.raw < b.raw); }
+  RESIDUA_INLINE friend Choice operator>(const Pack& a, const Pack& b) { return Choice(a.raw > b.raw); }
+  RESIDUA_INLINE friend Choice operator<=(const Pack& a, const Pack& b) { return Choice(a.raw <= b.raw); }
+  RESIDUA_INLINE friend Choice operator>=(const Pack& a, const Pack& b) { return Choice(a.raw >= b.raw); }
+  RESIDUA_INLINE friend Choice operator==(const Pack& a, const Pack& b) { return Choice(a.raw == b.raw); }
+  RESIDUA_INLINE friend Choice operator!=(const Pack& a, const Pack& b) { return Choice(a.raw != b.raw); }
 
   /// a where the mask holds, else b.
-  RESIDUA_INLINE friend Pack where(const Mask<Bits, bytes>& mask, const Pack& a, const Pack& b) {
+  RESIDUA_INLINE friend Pack where(const Choice& mask, const Pack& a, const Pack& b) {
     // In bits, since g++ would take mask ? a : b apart, lane by lane. It still does so where one choice, by a comparison of
     // its own, is the choice of another: multiply by zero or one there.
-    using Integers = typename Mask<Bits, bytes>::Raw;
+    using Integers = typename Choice::Raw;
     const Integers x = reinterpret_cast<Integers>(a.raw), y = reinterpret_cast<Integers>(b.raw);
     return Pack(reinterpret_cast<Raw>(y ^ ((x ^ y) & mask.raw)));
   }

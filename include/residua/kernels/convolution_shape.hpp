@@ -11,8 +11,8 @@ namespace residua::inline RESIDUA_ABI {
 enum class ConvAlgorithm {
   automatic,  ///< by the sizes
   direct,     ///< as the sum it is
-  winograd,   ///< with fewer multiplications, and a rounding error of up to 2e-5 of the largest result in float:
-              ///< 3 × 3, stride 1, dilation 1, one group
+  winograd,   ///< with fewer multiplications, for 3 × 3 taps, stride 1, dilation 1 and one group; rounding errors in float
+              ///< stay below 2e-5 of the largest result
 };
 
 namespace kernels {

@@ -109,30 +109,31 @@ struct TapsGradient {  // Gᵀ
 template <typename T, Index bytes, typename S>
 [[gnu::always_inline]] inline void transform(const S* const* from, S* const* to, Index channels,
                                              const Epilogue<S> end) {
-  typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  typedef S V __attribute__((vector_size(bytes)));
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   constexpr int n = T::from, m = T::to;
   for (Index c = 0; c < channels; c += lanes) {
     V half[m][n], whole[m * m];
     RESIDUA_UNROLL for (int j = 0; j < n; ++j) {
       V column[n], t[m];
-      RESIDUA_UNROLL for (int i = 0; i < n; ++i) column[i] = *reinterpret_cast<const V*>(from[i * n + j] + c);
+      RESIDUA_UNROLL for (int i = 0; i < n; ++i) column[i] = *reinterpret_cast<const InMemory*>(from[i * n + j] + c);
       T::apply(column, t);
       RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
     }
     RESIDUA_UNROLL for (int i = 0; i < m; ++i) T::apply(half[i], whole + i * m);
     if constexpr (std::is_same_v<T, Output>) {
-      const V bias = end.bias != nullptr ? *reinterpret_cast<const V*>(end.bias + c) : V{};
+      const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
       RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += bias;
       if (end.accumulate) {
-        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += *reinterpret_cast<const V*>(to[e] + c);
+        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += *reinterpret_cast<const InMemory*>(to[e] + c);
       }
       if (end.relu) {
         RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] = whole[e] < 0 ? V{} : whole[e];
       }
     }
     if (channels - c >= lanes) {
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<V*>(to[e] + c) = whole[e];
+      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(to[e] + c) = whole[e];
     } else {
       for (int e = 0; e < m * m; ++e) {
         std::memcpy(to[e] + c, &whole[e], static_cast<std::size_t>(channels - c) * sizeof(S));
