@@ -93,6 +93,7 @@ void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, cons
           const V z = (load<V>(in + i, n) - mean) * rstd, dy_i = load<V>(d + i, n), g = dy_i * load<V>(weight + i, n);
           sum += g;
           sum_of_products += g * z;
+          if (dx != nullptr) store<V>(dx + row * C + i, g, n);  // rounded as in Σg, so that a single feature gives 0
           if (dweight == nullptr) continue;
           store<V>(dweight + i, load<V>(dweight + i, n) + dy_i * z, n);
           store<V>(dbias + i, load<V>(dbias + i, n) + dy_i, n);
@@ -104,8 +105,9 @@ void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, cons
       const V shift = norm.centered ? total / static_cast<S>(C) : S(0), slope = product / static_cast<S>(C);
       for (Index i = 0; i < C; i += V::lanes) {
         const Index n = C - i;
-        const V z = (load<V>(in + i, n) - mean) * rstd, g = load<V>(d + i, n) * load<V>(weight + i, n);
-        store<V>(dx + row * C + i, (g - shift - z * slope) * rstd, n);
+        S* const g = dx + row * C + i;
+        const V z = (load<V>(in + i, n) - mean) * rstd;
+        store<V>(g, (load<V>(g, n) - shift - z * slope) * rstd, n);
       }
     }
   });
