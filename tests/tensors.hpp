@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include <residua/core/random.hpp>
 #include <residua/core/tensor.hpp>
@@ -14,6 +15,28 @@ residua::Tensor<S> normal(const residua::Shape& shape, std::uint64_t seed = 7, d
   residua::Tensor<S> x(shape);
   for (S& value : x.array()) value = static_cast<S>(random.normal(0, stddev));
   return x;
+}
+
+/// Numbers whose sums and products are exact.
+template <typename S>
+residua::Tensor<S> whole_numbers(const residua::Shape& shape, residua::Random& random) {
+  residua::Tensor<S> x(shape);
+  for (S& value : x.array()) value = static_cast<S>(random.below(9) - 4);
+  return x;
+}
+
+template <typename S>
+residua::Tensor<S> normal_numbers(const residua::Shape& shape, residua::Random& random) {
+  residua::Tensor<S> x(shape);
+  for (S& value : x.array()) value = static_cast<S>(random.normal());
+  return x;
+}
+
+/// Whatever is not written will show.
+template <typename S>
+residua::Tensor<S> unwritten(const residua::Shape& shape) {
+  residua::detail::MemoryCache::instance().poison();
+  return residua::Tensor<S>(shape, std::numeric_limits<S>::quiet_NaN());
 }
 
 /// NaN and the sign of zero count too, unlike with ==.

@@ -58,7 +58,8 @@ std::vector<Case> layer_cases() {
                [](const at::Tensor& x, const auto&) { return at::adaptive_avg_pool2d(x, {1, 1}).flatten(1); }),
       training("relu", activations, ReLU<float>(), [](const at::Tensor& x, const auto&) { return at::relu(x); }),
       training("gelu", activations, GELU<float>(), [](const at::Tensor& x, const auto&) { return at::gelu(x); }),
-      training("softmax", logits, Softmax<float>(), [](const at::Tensor& x, const auto&) { return at::softmax(x, -1); }),
+      training("softmax", logits, Softmax<float>(),
+               [](const at::Tensor& x, const auto&) { return at::softmax(x, -1); }),
       {"cross_entropy/4096x1000/training", [] { return compare_cross_entropy(4096, 1000); }},
   };
 }

@@ -29,16 +29,19 @@ std::vector<Case> wanted_cases(const Settings& settings) {
       if (c.name.find(settings.filter) != std::string::npos) wanted.push_back(c);
     }
   }
-  if (wanted.empty()) throw CLI::ValidationError("--filter", "expected a part of a case's name, got " + settings.filter);
+  if (wanted.empty()) {
+    throw CLI::ValidationError("--filter", "expected a part of a case's name, got " + settings.filter);
+  }
   return wanted;
 }
 
 void print_heading(const Settings& settings, const Peaks& peaks) {
-  std::printf("threads %d, rounds %d; OpenBLAS for %s; peaks:", settings.threads, settings.rounds, openblas_get_corename());
+  std::printf("threads %d, rounds %d; OpenBLAS for %s; peaks:", settings.threads, settings.rounds,
+              openblas_get_corename());
   for (const Rate& rate : peaks.rates) std::printf(" %s %.0f GFLOP/s,", rate.instructions.c_str(), rate.flops * 1e-9);
   std::printf(" copy %.1f GB/s\n", peaks.bytes * 1e-9);
-  std::printf("%-42s %28s %28s %6s %15s %13s %9s  %s\n", "case", "residua ms (quartiles)", "peer ms (quartiles)", "ratio",
-              "GFLOP/s (peak)", "GB/s (peak)", "differ", "peer's best");
+  std::printf("%-42s %28s %28s %6s %15s %13s %9s  %s\n", "case", "residua ms (quartiles)", "peer ms (quartiles)",
+              "ratio", "GFLOP/s (peak)", "GB/s (peak)", "differ", "peer's best");
 }
 
 /// 1.234 (1.230 - 1.241)
@@ -132,12 +135,18 @@ int main(int argc, char** argv) {
   CLI::App app("Runs residua and libtorch in turns and prints how many times as fast residua is.");
   Settings settings;
   std::vector<Case> cases;
-  app.add_option("--threads", settings.threads, "Threads of both sides")->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--rounds", settings.rounds, "How often each side is measured")->check(CLI::Range(10, 100'000))->capture_default_str();
+  app.add_option("--threads", settings.threads, "Threads of both sides")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--rounds", settings.rounds, "How often each side is measured")
+      ->check(CLI::Range(10, 100'000))
+      ->capture_default_str();
   app.add_option("--filter", settings.filter, "Only cases with this text in their name");
   app.add_flag("--list", settings.list, "Only the names of the cases");
   app.add_option("--json", settings.json, "File to write all results to");
-  app.add_option("--models", settings.models, "Folder of what script_models.py wrote")->check(CLI::ExistingDirectory)->capture_default_str();
+  app.add_option("--models", settings.models, "Folder of what script_models.py wrote")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
   app.callback([&] { cases = wanted_cases(settings); });
   return examples::run(app, argc, argv, [&] { compare_all(settings, cases); });
 }

@@ -42,8 +42,9 @@ std::vector<Case> matmul_cases() {
   struct Sizes {
     Index M, N, K;
   };
+  const std::vector<Sizes> all{{1024, 768, 768}, {1024, 3072, 768}, {200, 240, 256}, {25088, 96, 256}};
   std::vector<Case> cases;
-  for (const auto [M, N, K] : std::vector<Sizes>{{1024, 768, 768}, {1024, 3072, 768}, {200, 240, 256}, {25088, 96, 256}}) {
+  for (const auto [M, N, K] : all) {
     const std::string name = std::to_string(M) + 'x' + std::to_string(N) + 'x' + std::to_string(K);
     cases.push_back({"matmul/" + name, [=] { return compare_matmul(M, N, K); }});
   }

@@ -83,7 +83,8 @@ void measure(const Settings& settings) {
       return;
     }
   }
-  std::printf("%-16s %12s %16s %20s %10s\n", "training step", "residua MiB", "contiguous MiB", "channels-last MiB", "share");
+  std::printf("%-16s %12s %16s %20s %10s\n", "training step", "residua MiB", "contiguous MiB", "channels-last MiB",
+              "share");
   for (const NetworkKind& kind : network_kinds()) {
     if (settings.memory.empty() || settings.memory == kind.name) compare_memory(kind, settings);
   }
@@ -96,8 +97,12 @@ int main(int argc, char** argv) {
   Settings settings;
   std::vector<std::string> names;
   for (const NetworkKind& kind : network_kinds()) names.emplace_back(kind.name);
-  app.add_option("--threads", settings.threads, "Threads of both sides")->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--models", settings.models, "Folder of what script_models.py wrote")->check(CLI::ExistingDirectory)->capture_default_str();
+  app.add_option("--threads", settings.threads, "Threads of both sides")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--models", settings.models, "Folder of what script_models.py wrote")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
   auto* memory = app.add_option("--memory", settings.memory, "Only this network")->check(CLI::IsMember(names));
   app.add_option("--side", settings.side, "Only this side, in this process: prints MiB")
       ->needs(memory)

@@ -95,7 +95,8 @@ class OurTraining {
 class PeerTraining {
  public:
   PeerTraining(const std::string& file, const Shape& images, Index classes, Format format)
-      : net_(load_peer(file, format)), optimizer_(parameters(net_), torch::optim::SGDOptions(learning_rate).momentum(momentum)),
+      : net_(load_peer(file, format)),
+        optimizer_(parameters(net_), torch::optim::SGDOptions(learning_rate).momentum(momentum)),
         x_(to_peer(random_tensor(images), format)), labels_(to_peer(random_labels(images[0], classes))) {
     net_.train();
   }

@@ -83,7 +83,9 @@ double Peaks::flops() const {
 Peaks measure_peaks(int threads) {
   Peaks peaks;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) peaks.rates.push_back({"AVX-512", flops_per_second(threads, multiply_adds_avx512)});
+  if (__builtin_cpu_supports("avx512f")) {
+    peaks.rates.push_back({"AVX-512", flops_per_second(threads, multiply_adds_avx512)});
+  }
   if (__builtin_cpu_supports("avx2")) peaks.rates.push_back({"AVX2", flops_per_second(threads, multiply_adds_avx2)});
 #endif
   peaks.rates.push_back({"baseline", flops_per_second(threads, multiply_adds_baseline)});

@@ -22,15 +22,16 @@ void map_range(Index size, S* y, F&& f, const X*... x) {
   });
 }
 
-/// first ∘ f(x[0], …) ∘ f(x[1], …) …, for an operation ∘ on packs that may be done in any order, such as + and the larger
-/// of two. The order it is done in depends on the size and the kind of processor alone.
+/// f(x[0], …) ∘ f(x[1], …) ∘ …, for an operation ∘ on packs that may be done in any order, such as + and the larger of two;
+/// `neutral` changes nothing in it, and is the result for no elements. The order it is done in depends on the size and the
+/// kind of processor alone.
 template <typename S, typename Operation, typename F, typename... X>
-S reduce_range(Index size, S first, Operation&& operation, F&& f, const X*... x) {
-  S result = first;
+S reduce_range(Index size, S neutral, Operation&& operation, F&& f, const X*... x) {
+  S result = neutral;
   with_best_vectors([=, to = &result](auto bytes) {
     using V = Pack<S, bytes>;
     constexpr Index chains = 4, step = chains * V::lanes;
-    V total[chains] = {first, first, first, first};
+    V total[chains] = {neutral, neutral, neutral, neutral};
     Index i = 0;
     for (; i + step <= size; i += step) {
       RESIDUA_UNROLL for (Index k = 0; k < chains; ++k) {

@@ -60,8 +60,8 @@ inline Index vector_size() {
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_WITH_VECTORS)
 #undef RESIDUA_WITH_VECTORS
 
-/// Calls body(bytes), a constant: the size of the best vectors. Everything the body calls is inlined and compiled for their
-/// instruction set, so it is loops only; it is copied, so that what it captures can stay in registers.
+/// Calls body(bytes), a constant: the size of the best vectors. Everything the body calls is inlined and compiled for
+/// their instruction set, so it is loops only; it is copied, so that what it captures can stay in registers.
 template <typename Body>
 void with_best_vectors(const Body& body) {
   RESIDUA_BEST(with_vectors, Body)(body);

@@ -47,7 +47,7 @@ WinogradTaps<S> backward_taps(const S* weight, const ConvolutionShape& s) {
           .turned = true};
 }
 
-/// Weights that are used many times: packed, and for Winograd's algorithm transformed.
+/// Weights that are used many times: packed, or for Winograd's algorithm transformed, which takes four times the memory.
 template <typename S>
 class ConvolutionWeights {
  public:

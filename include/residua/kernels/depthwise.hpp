@@ -27,10 +27,10 @@ inline constexpr int depthwise_pixels = 8, depthwise_taps = 4;
 
 /// y[p] = Σ_{r, s} weights[r][s] ⊙ pixels[r][first + p · step + s · dilation] for eight results.
 template <typename S>
-using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels, S* const* y,
-                                 Epilogue<S> end);
+using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,
+                                 S* const* y, Epilogue<S> end);
 
-/// sums[r][s] += Σ_p dy[p] ⊙ pixels[r][p · step + s · dilation]; taps in fours, so that sums has room for a multiple of 4.
+/// sums[r][s] += Σ_p dy[p] ⊙ pixels[r][p · step + s · dilation]; taps in fours: sums has room for a multiple of 4.
 template <typename S>
 using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels,
                                      S* const* sums);
@@ -38,8 +38,8 @@ using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, cons
 namespace depthwise {
 
 template <Index bytes, typename S>
-[[gnu::always_inline]] inline void pixels(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,
-                                         S* const* y, Epilogue<S> end) {
+RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels, S* const* y,
+                           Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
@@ -71,8 +71,7 @@ template <Index bytes, typename S>
 }
 
 template <Index bytes, typename S>
-[[gnu::always_inline]] inline void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels,
-                                        S* const* sums) {
+RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels, S* const* sums) {
   typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
@@ -149,7 +148,8 @@ class DepthwiseTables {
   DepthwiseTables(const ConvolutionShape& s, DepthwiseAxis h, DepthwiseAxis w, const Index (&step)[2],
                   const Index (&origin)[2], Index columns)
       : s_(s), h_(h), w_(w), step_{step[0], step[1]}, origin_{origin[0], origin[1]},
-        length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * s.dilation[1]),
+        dilation_(s.kernel[1] == 1 ? 1 : s.dilation[1]),  // of a single tap it says nothing, and may be anything
+        length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * dilation_),
         zeros_(Shape{s.C}), pointers_(static_cast<std::size_t>(length_ * s.kernel[0])),
         pixels_(static_cast<std::size_t>(s.kernel[0])) {}
 
@@ -168,14 +168,14 @@ class DepthwiseTables {
       pixels_[static_cast<std::size_t>(count)] = to;
       meets(count++, r);
     }
-    return {pixels_.data(), count, s_.kernel[1], step_[1], s_.dilation[1]};
+    return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_};
   }
 
  private:
   template <typename T> using List = std::vector<T, detail::CachedAllocator<T>>;
   const ConvolutionShape& s_;
   DepthwiseAxis h_, w_;
-  Index step_[2], origin_[2], length_;
+  Index step_[2], origin_[2], dilation_, length_;
   Tensor<S> zeros_;
   List<const S*> pointers_;
   List<const S* const*> pixels_;

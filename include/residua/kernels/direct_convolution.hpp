@@ -89,8 +89,7 @@ struct Correlation {
   Index groups;
 
   /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group.
-  void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b,
-           Epilogue<S> end) const {
+  void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b, Epilogue<S> end) const {
     const PixelUnits units(N, I, J, C);
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {

@@ -140,7 +140,7 @@ template <typename S>
 void multiply_panel(const S* a, Index lda, Index rows, Index depth, const S* panel, Index width, S* c, Index ldc,
                     Index columns, const Epilogue<S>& end) {
   const auto& kernels = micro_kernels<S>();
-  alignas(64) S spill[3 * 64 / sizeof(S)];
+  alignas(64) S spill[3 * 64 / sizeof(S)] = {};
   const Index tap = 0;
   for (Index row = 0; row < rows; row += kernels.tile_rows) {
     const S* from[8];

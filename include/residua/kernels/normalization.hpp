@@ -59,7 +59,8 @@ void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
       const std::pair<S, S> moments = row_moments(in, C, norm.centered);
       const S mean = moments.first, rstd = S(1) / std::sqrt(moments.second + static_cast<S>(norm.eps));
       if (norm.weight && norm.bias) {
-        map_range(C, out, [=](auto v, auto w, auto b) { return (v - mean) * rstd * w + b; }, in, norm.weight, norm.bias);
+        map_range(C, out, [=](auto v, auto w, auto b) { return (v - mean) * rstd * w + b; }, in, norm.weight,
+                  norm.bias);
       } else if (norm.weight) {
         map_range(C, out, [=](auto v, auto w) { return (v - mean) * rstd * w; }, in, norm.weight);
       } else {
@@ -77,8 +78,8 @@ void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
 /// dx = rstd · (g − Σg / n − z · Σ(g · z) / n), without Σg where the mean is not taken off. On the way, unless null, adds
 /// the rows' part to  dweight = Σ_rows dy · z  and  dbias = Σ_rows dy.
 template <typename S>
-void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, const S* statistics, const S* dy, Index first,
-                       Index last, S* dx, S* dweight, S* dbias) {
+void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, const S* statistics, const S* dy,
+                       Index first, Index last, S* dx, S* dweight, S* dbias) {
   with_best_vectors([=](auto bytes) {
     using V = Pack<S, bytes>;
     const Index C = norm.features;

@@ -72,7 +72,8 @@ RESIDUA_INLINE void store_places(std::int32_t* to, const Places<V>& places, Inde
 
 /// One row of windows over an image, a number at a time.
 template <typename S>
-void max_pool_row(const S* image, Span h, S* y, std::int32_t* at, Index channels, Index row_step, const PoolAxis& columns) {
+void max_pool_row(const S* image, Span h, S* y, std::int32_t* at, Index channels, Index row_step,
+                  const PoolAxis& columns) {
   for (Index p = 0; p < columns.out; ++p) {
     const Span w = columns.window(p);
     for (Index c = 0; c < channels; ++c) {

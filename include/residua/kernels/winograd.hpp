@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numbers>
+#include <optional>
 #include <type_traits>
 
 #include <residua/kernels/matmul.hpp>
@@ -31,18 +32,24 @@ template <typename S> inline constexpr S near = std::numbers::sqrt2_v<S> / 2;
 template <typename S> inline constexpr S far = std::numbers::sqrt2_v<S>;
 template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
 
+/// What stands for ±√½ and ±√2, from the even and the odd part of each.
+template <typename V>
+RESIDUA_INLINE void pairs(const V& near_even, const V& near_odd, const V& far_even, const V& far_odd, V* t) {
+  t[1] = near_even + near_odd;
+  t[2] = near_even - near_odd;
+  t[3] = far_even + far_odd;
+  t[4] = far_even - far_odd;
+}
+
 struct Input {  // Bᵀ
   static constexpr int from = 6, to = 6;
   template <typename V>
-  [[gnu::always_inline]] static inline void apply(const V* d, V* t) {
+  RESIDUA_INLINE static void apply(const V* d, V* t) {
     using S = Lane<V>;
     const V a = d[4] - S(2) * d[2], b = near<S> * (d[3] - S(2) * d[1]);
     const V c = d[4] - S(0.5) * d[2], e = far<S> * (d[3] - S(0.5) * d[1]);
     t[0] = d[0] - S(2.5) * d[2] + d[4];
-    t[1] = a + b;
-    t[2] = a - b;
-    t[3] = c + e;
-    t[4] = c - e;
+    pairs(a, b, c, e, t);
     t[5] = d[1] - S(2.5) * d[3] + d[5];
   }
 };
@@ -50,7 +57,7 @@ struct Input {  // Bᵀ
 struct Output {  // Aᵀ
   static constexpr int from = 6, to = 4;
   template <typename V>
-  [[gnu::always_inline]] static inline void apply(const V* m, V* t) {
+  RESIDUA_INLINE static void apply(const V* m, V* t) {
     using S = Lane<V>;
     const V a = m[1] + m[2], b = near<S> * (m[1] - m[2]), c = m[3] + m[4], e = far<S> * (m[3] - m[4]);
     t[0] = m[0] + a + c;
@@ -63,15 +70,12 @@ struct Output {  // Aᵀ
 struct OutputGradient {  // A
   static constexpr int from = 4, to = 6;
   template <typename V>
-  [[gnu::always_inline]] static inline void apply(const V* d, V* t) {
+  RESIDUA_INLINE static void apply(const V* d, V* t) {
     using S = Lane<V>;
     const V a = d[0] + S(0.5) * d[2], b = near<S> * (d[1] + S(0.5) * d[3]);
     const V c = d[0] + S(2) * d[2], e = far<S> * (d[1] + S(2) * d[3]);
     t[0] = d[0];
-    t[1] = a + b;
-    t[2] = a - b;
-    t[3] = c + e;
-    t[4] = c - e;
+    pairs(a, b, c, e, t);
     t[5] = d[3];
   }
 };
@@ -79,15 +83,12 @@ struct OutputGradient {  // A
 struct Taps {  // G
   static constexpr int from = 3, to = 6;
   template <typename V>
-  [[gnu::always_inline]] static inline void apply(const V* g, V* t) {
+  RESIDUA_INLINE static void apply(const V* g, V* t) {
     using S = Lane<V>;
     const V a = S(-2. / 3) * g[0] - S(1. / 3) * g[2], b = S(-2. / 3) * near<S> * g[1];
     const V c = S(1. / 6) * g[0] + S(1. / 3) * g[2], e = S(1. / 6) * far<S> * g[1];
     t[0] = g[0];
-    t[1] = a + b;
-    t[2] = a - b;
-    t[3] = c + e;
-    t[4] = c - e;
+    pairs(a, b, c, e, t);
     t[5] = g[2];
   }
 };
@@ -95,7 +96,7 @@ struct Taps {  // G
 struct TapsGradient {  // Gᵀ
   static constexpr int from = 6, to = 3;
   template <typename V>
-  [[gnu::always_inline]] static inline void apply(const V* u, V* t) {
+  RESIDUA_INLINE static void apply(const V* u, V* t) {
     using S = Lane<V>;
     const V a = S(1. / 3) * (u[1] + u[2]), c = S(1. / 6) * (u[3] + u[4]);
     t[0] = u[0] - S(2) * a + c;
@@ -107,8 +108,7 @@ struct TapsGradient {  // Gᵀ
 /// to = T · from · Tᵀ for each of the channels, and where T is Output finished by `end`. from and to: where the channels
 /// of each element lie, row by row.
 template <typename T, Index bytes, typename S>
-[[gnu::always_inline]] inline void transform(const S* const* from, S* const* to, Index channels,
-                                             const Epilogue<S> end) {
+RESIDUA_INLINE void transform(const S* const* from, S* const* to, Index channels, const Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
@@ -208,7 +208,6 @@ class WinogradDomain {
         data_(Shape{36, step_}, uninitialized), begin_(data_.data()) {}
 
   S* matrix(Index f) const { return begin_ + f * step_; }
-  Index channels() const { return channels_; }
 
   /// Where the values of a tile lie.
   template <typename T>
@@ -280,6 +279,8 @@ template <typename S, typename Panel>
 void winograd_convolution(const S* x, Index C, S* y, Index K, const WinogradTiles& tiles, const Epilogue<S>& end,
                           Panel&& panel) {
   const auto input = tile_transform<winograd::Input, S>(), output = tile_transform<winograd::Output, S>();
+  std::optional<detail::OffPool> alone;  // to wake other threads takes longer than a small image
+  if (36 * tiles.count() * C * K < Index{1} << 22) alone.emplace();
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(K);
   parallel_ranges(tiles.count(), tiles.at_once(), [&](Index first, Index last) {
@@ -338,8 +339,8 @@ void winograd_convolution(const S* x, const WinogradTaps<S>& taps, S* y, const W
 
 /// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c].   x (N, other, C), dy (N, size, K)
 ///
-/// With few channels there are 16 partial sums over tiles, added in order at the end; with many one sum, shared out by
-/// rows of k.
+/// With few channels there are up to 16 partial sums over tiles, added in order at the end; with many one sum, shared out
+/// by rows of k.
 template <typename S>
 class WinogradWeightGradient {
  public:

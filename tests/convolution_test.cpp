@@ -1,0 +1,361 @@
+// Convolutions, by every algorithm, beside the plain loops.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <residua/core/random.hpp>
+#include <residua/kernels/convolution.hpp>
+
+#include "every_instruction_set.hpp"
+#include "tensors.hpp"
+
+namespace {
+
+using namespace residua;
+using namespace residua::kernels;
+
+template <typename S>
+class Convolutions : public testing::Test {
+ protected:
+  void SetUp() override { release_memory(); }  // little is left to poison, again and again
+};
+using Scalars = testing::Types<float, double>;
+TYPED_TEST_SUITE(Convolutions, Scalars);
+
+// --- every instruction set -----------------------------------------------------------------------------------------------
+
+/// T · tile · Tᵀ in plain loops, and in double.
+template <typename T, typename S>
+Tensor<double> transformed(const Tensor<S>& tile, Index channels) {
+  typedef double One __attribute__((vector_size(sizeof(double))));
+  const Index n = T::from, m = T::to;
+  Tensor<double> result(Shape{m * m, channels});
+  for (Index c = 0; c < channels; ++c) {
+    One half[6][6], row[6], column[6];
+    for (Index j = 0; j < n; ++j) {
+      for (Index i = 0; i < n; ++i) column[i] = One{static_cast<double>(tile.cdata()[(i * n + j) * channels + c])};
+      One t[6];
+      T::apply(column, t);
+      for (Index i = 0; i < m; ++i) half[i][j] = t[i];
+    }
+    for (Index i = 0; i < m; ++i) {
+      T::apply(half[i], row);
+      for (Index j = 0; j < m; ++j) result.data()[(i * m + j) * channels + c] = row[j][0];
+    }
+  }
+  return result;
+}
+
+template <typename T, typename S>
+void check_tile_transform(Random& random) {
+  for (const Index channels : {1, 3, 4, 16, 21, 40}) {
+    const Tensor<S> tile = normal_numbers<S>({T::from * T::from, channels}, random);
+    const Tensor<double> wanted = transformed<T>(tile, channels);
+    for (const auto kernel : EVERY(TileTransform<S>, tile_transform, T, S)) {
+      Tensor<S> got = unwritten<S>({T::to * T::to, channels});
+      const S* from[36];
+      S* to[36];
+      for (Index i = 0; i < T::from * T::from; ++i) from[i] = tile.cdata() + i * channels;
+      for (Index i = 0; i < T::to * T::to; ++i) to[i] = got.data() + i * channels;
+      kernel(from, to, channels, {});
+      const double error = (got.carray().template cast<double>() - wanted.carray()).abs().maxCoeff();
+      ASSERT_LE(error, 16 * static_cast<double>(std::numeric_limits<S>::epsilon()) * wanted.carray().abs().maxCoeff())
+          << channels;
+    }
+  }
+}
+
+TYPED_TEST(Convolutions, WinogradTransformsOfEveryInstructionSet) {
+  using S = TypeParam;
+  Random random(13);
+  check_tile_transform<winograd::Input, S>(random);
+  check_tile_transform<winograd::Output, S>(random);
+  check_tile_transform<winograd::OutputGradient, S>(random);
+  check_tile_transform<winograd::Taps, S>(random);
+  check_tile_transform<winograd::TapsGradient, S>(random);
+}
+
+TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
+  using S = TypeParam;
+  Random random(14);
+  const Index taps = 3, step = 2, dilation = 2, pixels = depthwise_pixels, width = pixels * step + 2 * 4 * dilation;
+  for (const Index channels : {1, 5, 16, 23, 40}) {
+    const Tensor<S> x = whole_numbers<S>({width, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
+    const Tensor<S> weight = whole_numbers<S>({taps, channels}, random), bias = whole_numbers<S>({channels}, random);
+    std::vector<const S*> columns;
+    for (Index p = 0; p < width; ++p) columns.push_back(x.cdata() + p * channels);
+    const S* const* const rows_of_pixels[] = {columns.data()};
+    const DepthwiseRows<S> rows{rows_of_pixels, 1, taps, step, dilation};
+
+    const Tensor<S> before = whole_numbers<S>({pixels, channels}, random), sums = whole_numbers<S>({4, channels}, random);
+    Tensor<S> wanted_y = before, wanted_sums = sums;
+    for (Index c = 0; c < channels; ++c) {
+      for (Index p = 0; p < pixels; ++p) {
+        S sum = before(p, c) + bias(c);
+        for (Index t = 0; t < taps; ++t) sum += x(1 + p * step + t * dilation, c) * weight(t, c);
+        wanted_y(p, c) = std::max(sum, S(0));
+        for (Index t = 0; t < 4; ++t) wanted_sums(t, c) += dy(p, c) * x(p * step + t * dilation, c);
+      }
+    }
+    const S* const weights[] = {weight.cdata()};
+    for (const auto kernel : EVERY(DepthwiseKernel<S>, depthwise_pixels, S)) {
+      Tensor<S> y = before;
+      S* to[depthwise_pixels];
+      for (Index p = 0; p < pixels; ++p) to[p] = y.data() + p * channels;
+      kernel(rows, 1, weights, channels, to, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+      ASSERT_EQ(y, wanted_y) << channels;
+    }
+    for (const auto kernel : EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S)) {
+      Tensor<S> got = sums;
+      S* const to[] = {got.data()};
+      kernel(rows, channels, dy.cdata(), pixels, to);
+      ASSERT_EQ(got, wanted_sums) << channels;
+    }
+  }
+}
+
+// --- whole convolutions ---------------------------------------------------------------------------------------------------
+
+/// Calls f(output position, weight position, input position) for every product that is part of a convolution.
+template <typename F>
+void for_each_product(const ConvolutionShape& s, F&& f) {
+  const Index cg = s.C / s.groups, kg = s.K / s.groups;
+  for (Index n = 0; n < s.N; ++n)
+    for (Index i = 0; i < s.out(0); ++i)
+      for (Index j = 0; j < s.out(1); ++j)
+        for (Index k = 0; k < s.K; ++k)
+          for (Index r = 0; r < s.kernel[0]; ++r)
+            for (Index q = 0; q < s.kernel[1]; ++q) {
+              const Index h = i * s.stride[0] - s.padding[0] + r * s.dilation[0];
+              const Index w = j * s.stride[1] - s.padding[1] + q * s.dilation[1];
+              if (h < 0 || h >= s.H || w < 0 || w >= s.W) continue;
+              for (Index c = 0; c < cg; ++c) {
+                f(((n * s.out(0) + i) * s.out(1) + j) * s.K + k, ((k * s.kernel[0] + r) * s.kernel[1] + q) * cg + c,
+                  ((n * s.H + h) * s.W + w) * s.C + k / kg * cg + c);
+              }
+            }
+}
+
+std::string description(const ConvolutionShape& s) {
+  std::ostringstream text;
+  text << "input " << s.input() << ", weight " << s.weight() << ", stride " << s.stride[0] << ' ' << s.stride[1]
+       << ", padding " << s.padding[0] << ' ' << s.padding[1] << ", dilation " << s.dilation[0] << ' ' << s.dilation[1]
+       << ", groups " << s.groups;
+  return text.str();
+}
+
+/// The three passes beside the plain loops: the sum as it is with whole numbers, and so exactly, and with others within
+/// rounding; Winograd's within what ConvAlgorithm promises.
+template <typename S>
+void check_convolution(const ConvolutionShape& s, bool exact, Random& random) {
+  SCOPED_TRACE(description(s));
+  const auto draw = [&](const Shape& shape) { return exact ? whole_numbers<S>(shape, random) : normal_numbers<S>(shape, random); };
+  const Tensor<S> x = draw(s.input()), weight = draw(s.weight()), dy = draw(s.output());
+  const Tensor<double> zero_y(s.output()), zero_x(s.input()), zero_w(s.weight());
+  Tensor<double> wanted[3] = {zero_y, zero_x, zero_w}, size[3] = {zero_y, zero_x, zero_w}, terms[3] = {zero_y, zero_x, zero_w};
+  double *sums[3], *sizes[3], *counts[3];
+  for (int i = 0; i < 3; ++i) {
+    sums[i] = wanted[i].data();
+    sizes[i] = size[i].data();
+    counts[i] = terms[i].data();
+  }
+  for_each_product(s, [&](Index y_at, Index w_at, Index x_at) {
+    const double xv = static_cast<double>(x.cdata()[x_at]), wv = static_cast<double>(weight.cdata()[w_at]);
+    const double dv = static_cast<double>(dy.cdata()[y_at]);
+    const double products[3] = {xv * wv, dv * wv, dv * xv};
+    const Index at[3] = {y_at, x_at, w_at};
+    for (int i = 0; i < 3; ++i) {
+      sums[i][at[i]] += products[i];
+      sizes[i][at[i]] += std::abs(products[i]);
+      counts[i][at[i]] += 1;
+    }
+  });
+
+  Tensor<S> got[3] = {unwritten<S>(s.output()), unwritten<S>(s.input()), unwritten<S>(s.weight())};
+  convolution<S>(x.cdata(), weight.cdata(), got[0].data(), s, {});
+  convolution_input_gradient(dy.cdata(), weight.cdata(), got[1].data(), s);
+  convolution_weight_gradient(x.cdata(), dy.cdata(), got[2].data(), s);
+  const char* const names[3] = {"forward", "input gradient", "weight gradient"};
+  for (int i = 0; i < 3; ++i) {
+    const auto error = (got[i].carray().template cast<double>() - wanted[i].carray()).abs();
+    const double epsilon = static_cast<double>(std::numeric_limits<S>::epsilon());
+    if (s.algorithm == ConvAlgorithm::winograd) {
+      ASSERT_LE(error.maxCoeff(), 168 * epsilon * wanted[i].carray().abs().maxCoeff()) << names[i];  // 2e-5 in float
+      continue;
+    }
+    ASSERT_TRUE(exact ? (error == 0).all() : (error <= (2 * terms[i].carray() + 2) * size[i].carray() * epsilon).all())
+        << names[i];
+  }
+}
+
+TYPED_TEST(Convolutions, OfManyShapes) {
+  Random random(7);
+  int checked = 0;
+  for (int trial = 0; trial < 900; ++trial) {
+    ConvolutionShape s{.N = 1 + random.below(3), .H = 1 + random.below(10), .W = 1 + random.below(10), .C = 1, .K = 1,
+                       .kernel = {1 + random.below(4), 1 + random.below(4)},
+                       .stride = {1 + random.below(3), 1 + random.below(3)},
+                       .padding = {random.below(6), random.below(6)},
+                       .dilation = {1 + random.below(3), 1 + random.below(3)}, .groups = 1,
+                       .algorithm = ConvAlgorithm::direct};
+    if (random.chance(0.5)) s.dilation[0] = s.dilation[1] = 1;
+    if (random.chance(0.4)) s.groups = 1 + random.below(trial % 3 == 0 ? 40 : 4);
+    const bool depthwise = random.chance(0.2);
+    s.C = s.groups * (depthwise ? 1 : 1 + random.below(6));
+    s.K = s.groups * (1 + random.below(random.chance(0.1) ? 70 : 6));
+    if (depthwise && random.chance(0.7)) s.K = s.C;
+    const auto fits = [&](int axis, Index in) { return in + 2 * s.padding[axis] > s.dilation[axis] * (s.kernel[axis] - 1); };
+    if (!fits(0, s.H) || !fits(1, s.W)) continue;
+    ++checked;
+    check_convolution<TypeParam>(s, trial % 4 != 0, random);
+    if (this->HasFatalFailure()) return;
+  }
+  EXPECT_GT(checked, 600);
+}
+
+TYPED_TEST(Convolutions, AtTheEdges) {
+  Random random(8);
+  const ConvolutionShape shapes[] = {
+      {1, 1, 1, 1, 1, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},            // a single product
+      {2, 5, 7, 3, 4, {5, 7}, {1, 1}, {0, 0}, {1, 1}, 1},            // the kernel is the image
+      {2, 3, 3, 2, 3, {3, 3}, {1, 1}, {7, 5}, {1, 1}, 1},            // more padding than kernel and image
+      {2, 9, 8, 3, 5, {1, 1}, {3, 3}, {0, 0}, {1, 1}, 1},            // pixels that no tap reaches
+      {1, 9, 9, 2, 2, {2, 2}, {3, 3}, {1, 1}, {1, 1}, 1},            // likewise
+      {1, 12, 11, 2, 3, {3, 2}, {2, 3}, {3, 2}, {3, 4}, 1},          // stride and dilation share no factor, or do
+      {2, 6, 6, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 8},            // depthwise
+      {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
+      {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
+      {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
+      {1, 4, 4, 3, 3, {1, 1}, {1, 1}, {0, 0}, {1 << 30, 1 << 30}, 3},  // the dilation of a single tap means nothing
+      {1, 1, 40, 3, 4, {1, 5}, {1, 2}, {0, 2}, {1, 1}, 1},           // one row
+      {1, 40, 1, 3, 4, {5, 1}, {2, 1}, {2, 0}, {1, 1}, 1},           // one column
+      {3, 33, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // several units of work
+      {2, 5, 5, 130, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // taps in several rounds
+      {40, 4, 4, 16, 16, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},         // several images a unit
+      {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
+      {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights
+  };
+  for (ConvolutionShape s : shapes) {
+    s.algorithm = ConvAlgorithm::direct;
+    for (bool exact : {true, false}) {
+      check_convolution<TypeParam>(s, exact, random);
+      if (this->HasFatalFailure()) return;
+    }
+  }
+}
+
+TYPED_TEST(Convolutions, OfManyShapesByWinograd) {
+  Random random(12);
+  const auto check = [&](Index N, Index H, Index W, Index C, Index K, Index padding_h, Index padding_w) {
+    const ConvolutionShape s{N, H, W, C, K, {3, 3}, {1, 1}, {padding_h, padding_w}, {1, 1}, 1, ConvAlgorithm::winograd};
+    check_convolution<TypeParam>(s, false, random);
+  };
+  for (int trial = 0; trial < 150 && !this->HasFatalFailure(); ++trial) {
+    const Index padding_h = random.below(4), padding_w = random.below(4);
+    const auto channels = [&] { return 1 + random.below(trial % 5 == 0 ? 70 : 20); };
+    check(1 + random.below(3), std::max<Index>(1, 3 - 2 * padding_h) + random.below(10),
+          std::max<Index>(1, 3 - 2 * padding_w) + random.below(10), channels(), channels(), padding_h, padding_w);
+  }
+  check(3, 33, 31, 20, 20, 1, 1);   // tiles in several blocks, and in several sums of the weight gradient
+  check(2, 41, 40, 96, 100, 1, 0);  // one sum, in several rounds
+}
+
+TYPED_TEST(Convolutions, WinogradIsChosenWhereItIsFaster) {
+  ConvolutionShape s{8, 14, 14, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1};
+  EXPECT_TRUE(winograd_suits(s, forward_tiles(s)));
+  const auto without = [&](auto&& change) {
+    ConvolutionShape other = s;
+    change(other);
+    return !winograd_suits(other, forward_tiles(other));
+  };
+  EXPECT_TRUE(without([](auto& o) { o.stride[0] = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.kernel[1] = 1; }));
+  EXPECT_TRUE(without([](auto& o) { o.dilation[1] = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.groups = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.C = 3; }));
+  EXPECT_TRUE(without([](auto& o) { o.N = 1; }));
+  EXPECT_TRUE(without([](auto& o) { o.algorithm = ConvAlgorithm::direct; }));
+}
+
+TYPED_TEST(Convolutions, EndAsTheEpilogueSays) {
+  using S = TypeParam;
+  Random random(9);
+  for (const Index groups : {1, 3}) {
+    const ConvolutionShape s{2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, groups};
+    const Tensor<S> x = whole_numbers<S>(s.input(), random), weight = whole_numbers<S>(s.weight(), random);
+    const Tensor<S> bias = whole_numbers<S>({s.K}, random), before = whole_numbers<S>(s.output(), random);
+    Tensor<S> plain(s.output(), uninitialized), y = before;
+    const ConvolutionWeights<S> packed(weight.cdata(), s);
+    packed.convolve(x.cdata(), plain.data(), s, {});
+    packed.convolve(x.cdata(), y.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+    EXPECT_EQ(y, Tensor<S>::from(((plain.cmatrix() + before.cmatrix()).rowwise() + bias.carray().matrix().transpose())
+                                     .cwiseMax(S(0))).reshaped(s.output()));
+  }
+
+  ConvolutionShape s{2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd};
+  const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
+  const Tensor<S> bias = normal_numbers<S>({s.K}, random), before = normal_numbers<S>(s.output(), random);
+  Tensor<S> wanted = before, y = before;
+  const ConvolutionWeights<S> transformed(weight.cdata(), s);
+  transformed.convolve(x.cdata(), y.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+  s.algorithm = ConvAlgorithm::direct;
+  convolution<S>(x.cdata(), weight.cdata(), wanted.data(), s, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+  const S largest = wanted.carray().maxCoeff();
+  EXPECT_LE((y.carray() - wanted.carray()).abs().maxCoeff(), 168 * std::numeric_limits<S>::epsilon() * largest);
+}
+
+TYPED_TEST(Convolutions, WeightsAreScaledByOutputChannel) {
+  using S = TypeParam;
+  Random random(15);
+  const ConvolutionShape shapes[] = {{1, 6, 5, 17, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd},
+                                     {1, 6, 5, 18, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 18},
+                                     {1, 6, 5, 6, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3}};
+  for (const ConvolutionShape& s : shapes) {
+    const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
+    Tensor<S> factor(Shape{s.K}), plain(s.output()), scaled(s.output());
+    for (Index k = 0; k < s.K; ++k) factor(k) = std::ldexp(S(1), static_cast<int>(k % 5) - 2);  // exact
+    ConvolutionWeights<S> weights(weight.cdata(), s);
+    weights.convolve(x.cdata(), plain.data(), s, {});
+    weights.scale(factor.cdata());
+    weights.convolve(x.cdata(), scaled.data(), s, {});
+    plain.matrix() = plain.cmatrix() * factor.carray().matrix().asDiagonal();
+    EXPECT_EQ(scaled, plain) << description(s);
+  }
+}
+
+TYPED_TEST(Convolutions, GiveTheSameBitsForAnyNumberOfThreads) {
+  using S = TypeParam;
+  Random random(10);
+  const int before = num_threads();
+  const ConvolutionShape shapes[] = {{3, 33, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {40, 8, 8, 16, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},
+                                     {4, 14, 14, 64, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
+                                     {9, 30, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {4, 14, 14, 96, 128, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};
+  for (const ConvolutionShape& s : shapes) {
+    const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
+    const Tensor<S> dy = normal_numbers<S>(s.output(), random);
+    Tensor<S> y[3], dx[3], dweight[3];
+    for (int threads = 1; threads <= 3; ++threads) {
+      set_num_threads(threads);
+      const int i = threads - 1;
+      y[i] = unwritten<S>(s.output());
+      dx[i] = unwritten<S>(s.input());
+      dweight[i] = unwritten<S>(s.weight());
+      convolution<S>(x.cdata(), weight.cdata(), y[i].data(), s, {});
+      convolution_input_gradient(dy.cdata(), weight.cdata(), dx[i].data(), s);
+      convolution_weight_gradient(x.cdata(), dy.cdata(), dweight[i].data(), s);
+      EXPECT_TRUE(same_bits(y[i], y[0])) << threads;
+      EXPECT_TRUE(same_bits(dx[i], dx[0])) << threads;
+      EXPECT_TRUE(same_bits(dweight[i], dweight[0])) << threads;
+    }
+  }
+  set_num_threads(before);
+}
+
+}  // namespace
