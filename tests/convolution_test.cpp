@@ -229,6 +229,7 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {1, 12, 11, 2, 3, {3, 2}, {2, 3}, {3, 2}, {3, 4}, 1},          // stride and dilation share no factor, or do
       {2, 6, 6, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 8},            // depthwise
       {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
+      {2, 9, 21, 37, 37, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 37},        // likewise, of parts of vectors
       {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
       {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
       {1, 4, 4, 3, 3, {1, 1}, {1, 1}, {0, 0}, {1 << 30, 1 << 30}, 3},  // the dilation of a single tap means nothing
@@ -236,6 +237,8 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {1, 40, 1, 3, 4, {5, 1}, {2, 1}, {2, 0}, {1, 1}, 1},           // one column
       {3, 33, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // several units of work
       {2, 5, 5, 130, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // taps in several rounds
+      {2, 38, 42, 3, 33, {7, 7}, {2, 2}, {3, 3}, {1, 1}, 1},         // a network's first layer
+      {3, 9, 8, 16, 80, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of many channels
       {40, 4, 4, 16, 16, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},         // several images a unit
       {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
       {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights

@@ -6,17 +6,19 @@
 
 #include <residua/core/instruction_set.hpp>
 
-/// A function of type Kernel, as RESIDUA_FOR_INSTRUCTION_SETS made it: all that can run here.
-#if defined(__x86_64__)
+/// What RESIDUA_FOR_INSTRUCTION_SETS made of a function, or a set of functions, of type Kernel: all that can run here.
+#if !defined(__x86_64__)
+#define EVERY(Kernel, function, ...) std::vector<Kernel>{function##_baseline<__VA_ARGS__>}
+#elif defined(__AVX512F__)
+#define EVERY(Kernel, function, ...) std::vector<Kernel>{function##_avx512<__VA_ARGS__>}
+#else
 #define EVERY(Kernel, function, ...) \
   available<Kernel>({function##_baseline<__VA_ARGS__>, function##_avx2<__VA_ARGS__>, function##_avx512<__VA_ARGS__>})
-#else
-#define EVERY(Kernel, function, ...) available<Kernel>({function##_baseline<__VA_ARGS__>})
 #endif
 
 template <typename Kernel>
 std::vector<Kernel> available(std::vector<Kernel> from_smallest) {
   const residua::Index bytes = residua::kernels::vector_size();
-  from_smallest.resize(bytes == 64 ? 3 : bytes == 32 ? 2 : 1);
+  while (from_smallest.size() > (bytes == 64 ? 3u : bytes == 32 ? 2u : 1u)) from_smallest.pop_back();
   return from_smallest;
 }

@@ -33,24 +33,14 @@ TYPED_TEST_SUITE(Kernels, Scalars);
 
 // --- the innermost loops, every instruction set --------------------------------------------------------------------------
 
-template <typename S>
-std::vector<std::pair<std::string, MicroKernels<S>>> instruction_sets() {
-  std::vector<std::pair<std::string, MicroKernels<S>>> sets{{"baseline", micro_kernels_baseline<S>}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.emplace_back("avx2", micro_kernels_avx2<S>);
-  if (__builtin_cpu_supports("avx512f")) sets.emplace_back("avx512", micro_kernels_avx512<S>);
-#endif
-  return sets;
-}
-
 TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
   using S = TypeParam;
   Random random(1);
-  for (const auto& [name, set] : instruction_sets<S>()) {
+  for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
       const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index tap_count = random.below(4), depth = 1 + random.below(7), row = 40;
-      SCOPED_TRACE(name + ", " + std::to_string(columns) + " of " + std::to_string(span) + " columns");
+      SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(columns) + " of " + std::to_string(span) + " columns");
       const Tensor<S> a = whole_numbers<S>({set.tile_rows, row}, random);
       const Tensor<S> b = whole_numbers<S>({tap_count * depth, span}, random);
       const Tensor<S> bias = whole_numbers<S>({span}, random);
@@ -85,12 +75,12 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
 TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   using S = TypeParam;
   Random random(2);
-  for (const auto& [name, set] : instruction_sets<S>()) {
+  for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
       const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index rows = 1 + random.below(set.tile_rows), segment_count = random.below(4), most = 5;
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
-      SCOPED_TRACE(name + ", " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
+      SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
       const Tensor<S> a = whole_numbers<S>({segment_count, most, lda}, random);
       const Tensor<S> b = whole_numbers<S>({segment_count, most, ldb}, random);
       const bool accumulate = random.chance(0.5);
@@ -115,7 +105,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
 
 TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
   using S = TypeParam;
-  for (const auto& [name, set] : instruction_sets<S>()) {
+  for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     const Tensor<S> a(Shape{set.tile_rows, 1}, std::numeric_limits<S>::quiet_NaN()), b(Shape{set.lanes}, S(1));
     Tensor<S> c(Shape{set.tile_rows, set.lanes});
     std::vector<const S*> a_rows(static_cast<std::size_t>(set.tile_rows), a.cdata());
@@ -123,7 +113,7 @@ TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
     for (Index i = 0; i < set.tile_rows; ++i) c_rows.push_back(c.data() + i * set.lanes);
     const Index tap = 0;
     set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), set.lanes, {.relu = true});
-    EXPECT_TRUE(c.carray().isNaN().all()) << name;
+    EXPECT_TRUE(c.carray().isNaN().all()) << set.lanes;
   }
 }
 

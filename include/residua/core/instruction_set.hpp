@@ -18,7 +18,13 @@
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
-#if defined(__x86_64__)
+#if !defined(__x86_64__)
+#define RESIDUA_FOR_INSTRUCTION_SETS(DEFINE) DEFINE(baseline, , 16)
+#define RESIDUA_BEST(function, ...) function##_baseline<__VA_ARGS__>
+#elif defined(__AVX512F__)  // the whole program is compiled for it, as with -march=native: no other is needed
+#define RESIDUA_FOR_INSTRUCTION_SETS(DEFINE) DEFINE(avx512, , 64)
+#define RESIDUA_BEST(function, ...) function##_avx512<__VA_ARGS__>
+#else
 #define RESIDUA_FOR_INSTRUCTION_SETS(DEFINE)                  \
   DEFINE(baseline, , 16)                                      \
   DEFINE(avx2, __attribute__((target("avx2,fma"))), 32)       \
@@ -27,9 +33,6 @@ namespace residua::inline RESIDUA_ABI::kernels {
   (vector_size() == 64   ? function##_avx512<__VA_ARGS__>    \
    : vector_size() == 32 ? function##_avx2<__VA_ARGS__>      \
                          : function##_baseline<__VA_ARGS__>)
-#else
-#define RESIDUA_FOR_INSTRUCTION_SETS(DEFINE) DEFINE(baseline, , 16)
-#define RESIDUA_BEST(function, ...) function##_baseline<__VA_ARGS__>
 #endif
 
 #if defined(__clang__)

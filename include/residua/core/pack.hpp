@@ -24,6 +24,23 @@ struct Mask {
   RESIDUA_INLINE Mask(const Mask& other) : raw(other.raw) {}
 };
 
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ takes apart what a function does with vectors longer than that function's own instruction set has, before it is
+// inlined where they exist. Most operations it puts together again, but not this one.
+#define RESIDUA_SPLAT(ISA, TARGET, BYTES)                                          \
+  template <typename T, typename Raw>                                              \
+  TARGET inline void splat(T all, Raw& to, std::integral_constant<Index, BYTES>) { \
+    to = all - Raw{};                                                              \
+  }
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_SPLAT)
+#undef RESIDUA_SPLAT
+#else
+template <typename T, typename Raw, typename Bytes>
+RESIDUA_INLINE void splat(T all, Raw& to, Bytes) {
+  to = all - Raw{};
+}
+#endif
+
 /// bytes / sizeof(T) numbers. Of a number: all lanes are that.
 template <typename T, Index bytes>
 struct Pack {
@@ -35,7 +52,7 @@ struct Pack {
   Raw raw;
 
   RESIDUA_INLINE Pack() : raw{} {}
-  RESIDUA_INLINE Pack(T all) : raw(all - Raw{}) {}
+  RESIDUA_INLINE Pack(T all) { splat(all, raw, std::integral_constant<Index, bytes>()); }
   RESIDUA_INLINE explicit Pack(const Raw& r) : raw(r) {}
   RESIDUA_INLINE Pack(const Pack& other) : raw(other.raw) {}
   RESIDUA_INLINE Pack& operator=(const Pack& other) {

@@ -21,11 +21,18 @@ struct WideRows {
 
   Index blocks() const { return (rows + grain - 1) / grain; }
 
-  /// Calls f(first element, elements) for the wide rows of a block; the last may be shorter.
-  template <typename F>
-  void for_each(Index block, F&& f) const {
-    const Index end = std::min(rows, (block + 1) * grain) * columns;
-    for (Index at = block * grain * columns; at < end; at += width) f(at, std::min(width, end - at));
+  /// Calls f(a vector of zeros, position in the matrix, position in the wide row, elements) for the vectors of a block,
+  /// compiled for the best vectors; there are fewer elements than the vector has lanes at the end of a row.
+  template <typename S, typename F>
+  void for_each_vector(Index block, const F& f) const {
+    const Index first = block * grain * columns, end = std::min(rows, (block + 1) * grain) * columns;
+    with_best_vectors([=, step = width](auto bytes) {
+      using V = Pack<S, bytes>;
+      for (Index row = first; row < end; row += step) {
+        const Index n = std::min(step, end - row);
+        for (Index c = 0; c < n; c += V::lanes) f(V(), row + c, c, std::min(V::lanes, n - c));
+      }
+    });
   }
 
   Index rows_in(Index block) const { return std::min(grain, rows - block * grain); }
@@ -41,18 +48,34 @@ Tensor<S> repeated(const S* v, const WideRows& wide) {
   return result;
 }
 
+/// What a formula reads for wide rows: a matrix, or the same for all rows, as `repeated` makes it.
+template <typename S>
+struct WideOperand {
+  const S* data;
+  bool repeated;
+
+  WideOperand(const S* matrix) : data(matrix), repeated(false) {}
+  WideOperand(const Tensor<S>& row) : data(row.cdata()), repeated(true) {}
+
+  template <typename V>
+  RESIDUA_INLINE V at(Index position, Index column, Index n) const {
+    return load<V>(data + (repeated ? column : position), n);
+  }
+};
+
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix.
 template <typename S, typename F, typename... X>
 void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
-  struct Wide {
-    Index at;
-    const S* operator()(const S* matrix) const { return matrix + at; }
-    const S* operator()(const Tensor<S>& repeated) const { return repeated.cdata(); }
+  const auto map_blocks = [&](const auto&... operand) {
+    parallel_for(wide.blocks(), [&](Index block) {
+      wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
+        using V = decltype(zero);
+        store<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
+      });
+    });
   };
-  parallel_for(wide.blocks(), [&](Index block) {
-    wide.for_each(block, [&](Index at, Index n) { map_range(n, y + at, f, Wide{at}(x)...); });
-  });
+  map_blocks(WideOperand<S>(x)...);
 }
 
 /// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].
@@ -84,9 +107,11 @@ Tensor<S> column_sums(const S* x, Index rows, Index columns) {
   const WideRows wide(rows, columns);
   return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
     Tensor<S> wide_sum(Shape{wide.width}, S(0));
-    S* const sum = wide_sum.data();
-    wide.for_each(block, [&](Index at, Index n) { add_range(n, sum, x + at); });
-    collapse(sum, wide, sums);
+    wide.for_each_vector<S>(block, [=, sum = wide_sum.data()](auto zero, Index at, Index c, Index n) {
+      using V = decltype(zero);
+      store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
+    });
+    collapse(wide_sum.cdata(), wide, sums);
   });
 }
 
@@ -97,12 +122,12 @@ Tensor<S> column_gradients(const S* dy, const S* x, const S* mean, Index rows, I
   const Tensor<S> means = repeated(mean, wide);
   return sum_over_blocks<S>(wide, 2, [&](Index block, S* sums) {
     Tensor<S> wide_sums(Shape{2, wide.width}, S(0));
-    S* const sum = wide_sums.data();
-    S* const product = sum + wide.width;
-    wide.for_each(block, [&](Index at, Index n) {
-      add_range(n, sum, dy + at);
-      map_range(n, product, [](auto p, auto d, auto v, auto m) { return p + d * (v - m); }, product, dy + at, x + at,
-                means.cdata());
+    S *const sum = wide_sums.data(), *const product = sum + wide.width;
+    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, Index n) {
+      using V = decltype(zero);
+      const V d = load<V>(dy + at, n);
+      store<V>(sum + c, load<V>(sum + c, n) + d, n);
+      store<V>(product + c, load<V>(product + c, n) + d * (load<V>(x + at, n) - load<V>(m + c, n)), n);
     });
     collapse(sum, wide, sums);
     collapse(product, wide, sums + columns);
@@ -121,13 +146,18 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     Tensor<S> scratch(Shape{wide.width}, S(0));
     S* const sum = scratch.data();
     S* const mean = moments + block * 2 * columns;
-    wide.for_each(block, [&](Index at, Index n) { add_range(n, sum, x + at); });
+    wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
+      using V = decltype(zero);
+      store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
+    });
     collapse(sum, wide, mean);
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
-    wide.for_each(block, [&](Index at, Index n) {
-      map_range(n, sum, [](auto s, auto v, auto m) { return s + (v - m) * (v - m); }, sum, x + at, means.cdata());
+    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, Index n) {
+      using V = decltype(zero);
+      const V v = load<V>(x + at, n) - load<V>(m + c, n);
+      store<V>(sum + c, load<V>(sum + c, n) + v * v, n);
     });
     collapse(sum, wide, mean + columns);
   });

@@ -37,23 +37,38 @@ using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, cons
 
 namespace depthwise {
 
-template <Index bytes, typename S>
+/// sum[p] += Σ_s weights[s] ⊙ x[p · step + s · dilation], at the vector of channels that begins with c. With `row`, a number
+/// of taps, for neighbouring taps and results of which there are as many: each pixel is read once. Else row = 0.
+template <Index bytes, Index row, typename S, typename V>
+RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
+                            V (&sum)[depthwise_pixels]) {
+  if constexpr (row > 0) {
+    V weight[row];
+    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const V*>(weights + s * channels + c);
+    RESIDUA_UNROLL for (int q = 0; q < depthwise_pixels + row - 1; ++q) {
+      const V pixel = *reinterpret_cast<const V*>(x[q] + c);
+      RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
+        if (q - s >= 0 && q - s < depthwise_pixels) sum[q - s] += pixel * weight[s];
+      }
+    }
+  } else {
+    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation) {
+      const V weight = *reinterpret_cast<const V*>(weights + s * channels + c);
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
+        sum[p] += *reinterpret_cast<const V*>(x[p * rows.step] + c) * weight;
+      }
+    }
+  }
+}
+
+template <Index bytes, Index taps, typename S>
 RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels, S* const* y,
                            Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
-    for (Index r = 0; r < rows.count; ++r) {
-      const S* const* x = rows.pixels[r] + first;
-      const S* weight = weights[r] + c;
-      for (Index s = 0; s < rows.taps; ++s, x += rows.dilation, weight += channels) {
-        const V w = *reinterpret_cast<const V*>(weight);
-        RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-          sum[p] += *reinterpret_cast<const V*>(x[p * rows.step] + c) * w;
-        }
-      }
-    }
+    for (Index r = 0; r < rows.count; ++r) add_row<bytes, taps>(rows, rows.pixels[r] + first, weights[r], c, channels, sum);
     const V bias = end.bias != nullptr ? *reinterpret_cast<const V*>(end.bias + c) : V{};
     const Index count = std::min(lanes, channels - c);
     RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
@@ -106,7 +121,14 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
   template <typename S>                                                                                              \
   TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,    \
                                      S* const* y, Epilogue<S> end) {                                                 \
-    depthwise::pixels<BYTES>(rows, first, weights, channels, y, end);                                                \
+    const bool neighbours = rows.step == 1 && rows.dilation == 1;                                                    \
+    if (neighbours && rows.taps == 3) {                                                                              \
+      depthwise::pixels<BYTES, 3>(rows, first, weights, channels, y, end);                                           \
+    } else if (neighbours && rows.taps == 7) {                                                                       \
+      depthwise::pixels<BYTES, 7>(rows, first, weights, channels, y, end);                                           \
+    } else {                                                                                                         \
+      depthwise::pixels<BYTES, 0>(rows, first, weights, channels, y, end);                                           \
+    }                                                                                                                \
   }                                                                                                                  \
   template <typename S>                                                                                              \
   TARGET void depthwise_taps_##ISA(DepthwiseRows<S> rows, Index channels, const S* dy, Index n, S* const* sums) {    \
@@ -150,8 +172,10 @@ class DepthwiseTables {
       : s_(s), h_(h), w_(w), step_{step[0], step[1]}, origin_{origin[0], origin[1]},
         dilation_(s.kernel[1] == 1 ? 1 : s.dilation[1]),  // of a single tap it says nothing, and may be anything
         length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * dilation_),
-        zeros_(Shape{s.C}), pointers_(static_cast<std::size_t>(length_ * s.kernel[0])),
-        pixels_(static_cast<std::size_t>(s.kernel[0])) {}
+        zeros_(Shape{s.C}), columns_(static_cast<std::size_t>(length_)),
+        pointers_(static_cast<std::size_t>(length_ * s.kernel[0])), pixels_(static_cast<std::size_t>(s.kernel[0])) {
+    for (Index p = 0; p < length_; ++p) columns_[static_cast<std::size_t>(p)] = w.pixel(p - origin[1]);
+  }
 
   /// For row i of the result, from an image; calls meets(count, r) for the rows of taps that meet it.
   template <typename Meets>
@@ -161,9 +185,10 @@ class DepthwiseTables {
       const Index h = h_.pixel(i * step_[0] - origin_[0] + r * s_.dilation[0]);
       if (h < 0) continue;
       const S** const to = pointers_.data() + count * length_;
+      const S *const row = image + h * w_.size * s_.C, *const zeros = zeros_.cdata();
       for (Index p = 0; p < length_; ++p) {
-        const Index w = w_.pixel(p - origin_[1]);
-        to[p] = w < 0 ? zeros_.cdata() : image + (h * w_.size + w) * s_.C;
+        const Index w = columns_[static_cast<std::size_t>(p)];
+        to[p] = w < 0 ? zeros : row + w * s_.C;
       }
       pixels_[static_cast<std::size_t>(count)] = to;
       meets(count++, r);
@@ -177,6 +202,7 @@ class DepthwiseTables {
   DepthwiseAxis h_, w_;
   Index step_[2], origin_[2], dilation_, length_;
   Tensor<S> zeros_;
+  List<Index> columns_;  // of the source, or −1
   List<const S*> pointers_;
   List<const S* const*> pixels_;
 };

@@ -162,12 +162,15 @@ void direct_convolution(const S* x, const PackedGroups<S>& weights, S* y, const 
 struct ClassTaps {
   Index lowest = 0, highest = -1;  // range of that quotient
 
-  ClassTaps(const ConvolutionShape& s, int axis, Index first) {
-    for (Index r = 0; r < s.kernel[axis]; ++r) {
-      if (!hits(s, axis, first, r)) continue;
-      const Index q = quotient(s, axis, first, r);
-      lowest = highest < lowest ? q : std::min(lowest, q);
-      highest = std::max(highest, q);
+  /// Of `width` classes from the first on.
+  ClassTaps(const ConvolutionShape& s, int axis, Index first, Index width) {
+    for (Index f = first; f < first + width; ++f) {
+      for (Index r = 0; r < s.kernel[axis]; ++r) {
+        if (!hits(s, axis, f, r)) continue;
+        const Index q = quotient(s, axis, f, r);
+        lowest = highest < lowest ? q : std::min(lowest, q);
+        highest = std::max(highest, q);
+      }
     }
   }
   static Index numerator(const ConvolutionShape& s, int axis, Index first, Index r) {
@@ -179,44 +182,70 @@ struct ClassTaps {
   static Index quotient(const ConvolutionShape& s, int axis, Index first, Index r) {
     return numerator(s, axis, first, r) / s.stride[axis];
   }
+  /// The tap with that quotient, or −1.
+  static Index tap_of(const ConvolutionShape& s, int axis, Index first, Index q) {
+    for (Index r = 0; r < s.kernel[axis]; ++r) {
+      if (hits(s, axis, first, r) && quotient(s, axis, first, r) == q) return r;
+    }
+    return -1;
+  }
 };
 
 /// dx = dy correlated with the turned weights.   dy (N, H', W', K), weight (K, R, S, C/G), dx (N, H, W, C)
 ///
 /// In forward  y[p] = Σ_r x[p·stride − padding + r·dilation] · w_r, so  dx[h] = Σ_r dy[(h + padding − r·dilation) / stride] · w_rᵀ
-/// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps.
+/// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps. The classes of
+/// neighbouring columns are computed as one, with zeros for the taps that a class lacks, where together their channels
+/// still fit in a vector.
 template <typename S>
 void direct_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
+  const bool together = s.groups == 1 && s.W % s.stride[1] == 0 && s.stride[1] * s.C <= micro_kernels<S>().lanes;
+  const Index width = together ? s.stride[1] : 1;  // classes at once
   for (Index fh = 0; fh < std::min(s.stride[0], s.H); ++fh) {
-    for (Index fw = 0; fw < std::min(s.stride[1], s.W); ++fw) {
-      const ClassTaps rows(s, 0, fh), columns(s, 1, fw);
-      Tensor<Index> list(Shape{s.taps(), 3}, uninitialized);  // quotients from the lowest, and the tap's number
-      Index* const entry = list.data();
+    for (Index fw = 0; fw < std::min(s.stride[1], s.W); fw += width) {
+      const ClassTaps rows(s, 0, fh, 1), columns(s, 1, fw, width);
+      const Index across = columns.highest - columns.lowest + 1;
+      Tensor<Index> taps(Shape{s.kernel[0] * across, 2}, uninitialized);  // of dy: quotients from the lowest
+      Tensor<Index> numbers(Shape{s.kernel[0] * across, width}, uninitialized);  // the weights' tap for each class, or −1
+      Index* const tap = taps.data();
+      Index* const number = numbers.data();
       Index count = 0;
       for (Index r = 0; r < s.kernel[0]; ++r) {
-        for (Index c = 0; c < s.kernel[1]; ++c) {
-          if (!ClassTaps::hits(s, 0, fh, r) || !ClassTaps::hits(s, 1, fw, c)) continue;
-          entry[3 * count] = ClassTaps::quotient(s, 0, fh, r) - rows.lowest;
-          entry[3 * count + 1] = ClassTaps::quotient(s, 1, fw, c) - columns.lowest;
-          entry[3 * count + 2] = r * s.kernel[1] + c;
+        if (!ClassTaps::hits(s, 0, fh, r)) continue;
+        for (Index q = columns.lowest; q <= columns.highest; ++q) {
+          bool needed = false;
+          for (Index w = 0; w < width; ++w) {
+            const Index c = ClassTaps::tap_of(s, 1, fw + w, q);
+            number[count * width + w] = c < 0 ? -1 : r * s.kernel[1] + c;
+            needed = needed || c >= 0;
+          }
+          if (!needed) continue;
+          tap[2 * count] = ClassTaps::quotient(s, 0, fh, r) - rows.lowest;
+          tap[2 * count + 1] = q - columns.lowest;
           ++count;
         }
       }
-      Tensor<Index> taps(Shape{count, 2}, uninitialized);
+      const auto from = [&](Index g, Index t) { return weight + (g * kg * s.taps() + t) * cg; };
       PackedGroups<S> packed;
       packed.reserve(static_cast<std::size_t>(s.groups));
       for (Index g = 0; g < s.groups; ++g) {
-        Packed<S>& b = packed.emplace_back(count * kg, cg);
-        for (Index t = 0; t < count; ++t) {
-          taps.data()[2 * t] = entry[3 * t];
-          taps.data()[2 * t + 1] = entry[3 * t + 1];
-          b.fill(t * kg, kg, weight + (g * kg * s.taps() + entry[3 * t + 2]) * cg, s.taps() * cg, 1);
+        Packed<S>& b = packed.emplace_back(count * kg, width * cg);
+        if (width == 1) {
+          for (Index t = 0; t < count; ++t) b.fill(t * kg, kg, from(g, number[t]), s.taps() * cg, 1);
+          continue;
         }
+        Tensor<S> side_by_side(Shape{count, kg, width, cg});
+        for (Index i = 0; i < side_by_side.rows(); ++i) {
+          const Index t = number[i / (kg * width) * width + i % width];
+          if (t >= 0) std::copy_n(from(g, t) + i / width % kg * s.taps() * cg, cg, side_by_side.data() + i * cg);
+        }
+        b.fill(0, count * kg, side_by_side.cdata(), width * cg, 1);
       }
+      taps = Tensor<Index>(Shape{count, 2}, std::span<const Index>(tap, static_cast<std::size_t>(2 * count)));
       const Correlation<S> backward{.x = dy, .N = s.N, .H = s.out(0), .W = s.out(1), .C = s.K,
-                                    .y = dx, .YH = s.H, .YW = s.W, .K = s.C,
-                                    .first = {fh, fw}, .every = {s.stride[0], s.stride[1]},
+                                    .y = dx, .YH = s.H, .YW = s.W / width, .K = s.C * width,
+                                    .first = {fh, fw}, .every = {s.stride[0], s.stride[1] / width},
                                     .I = (s.H - fh + s.stride[0] - 1) / s.stride[0],
                                     .J = (s.W - fw + s.stride[1] - 1) / s.stride[1],
                                     .step = {1, 1}, .origin = {rows.lowest, columns.lowest},
@@ -228,10 +257,27 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
   }
 }
 
+/// Columns of pixels, copied so that they follow each other: (pixels, width) of rows of J pixels that are `step` elements
+/// apart. Copies whole vectors: `to` has room for one more.
+template <typename S, typename RowOf>
+void copy_columns(Index rows, Index J, const RowOf& row_of, Index step, Index width, S* to) {
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    S* pixel = to;
+    for (Index r = 0; r < rows; ++r) {
+      const S* from = row_of(r);
+      for (Index j = 0; j < J; ++j, from += step, pixel += width) {
+        for (Index c = 0; c < width; c += V::lanes) store<V>(pixel + c, load<V>(from + c));
+      }
+    }
+  });
+}
+
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
 ///
 /// The units of work are dealt to at most 16 partial sums, which are added in order at the end; where the weights are
-/// large there are fewer of them, and each is shared out by rows of k instead.
+/// large there are fewer of them, and each is shared out by rows of k instead. What many tiles read is copied first, since
+/// columns of pixels far apart would push each other out of the cache.
 template <typename S>
 void direct_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const auto& kernels = micro_kernels<S>();
@@ -240,42 +286,57 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
   const Index across = whole_rows ? 1 : s.kernel[1], width = whole_rows ? s.kernel[1] * cg : cg;
   const Index row = s.taps() * cg, size = s.K * row;
   const Panels<S> panels(width);
-
-  const PixelUnits units(s.N, I, J, std::max(s.C, s.K));
-  const Index parts = std::clamp<Index>(std::min(units.count(), (Index{1} << 22) / size), 1, 16);
   const Index tiles = (kg + kernels.tile_rows - 1) / kernels.tile_rows;
+  const Index all_taps = s.kernel[0] * across;
+  const bool copies = tiles >= 4;
+
+  const PixelUnits units(s.N, I, J, copies ? 128 : std::max(s.C, s.K));
+  const Index parts = std::clamp<Index>(std::min(units.count(), (Index{1} << 22) / size), 1, 16);
   const Index shares = std::clamp<Index>(16 / parts, 1, tiles);
-  Tensor<S> sums(Shape{parts, size}, S(0));
+  Tensor<S> sums(Shape{parts, size}, uninitialized);
   S* const sum = sums.data();
+  if (units.count() == 0) std::fill_n(sum, size, S(0));
 
   parallel_for(parts * shares, [&](Index job) {
     const Index part = job / shares, share = job % shares;
     const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
-    for (Index u = part * units.count() / parts; u < (part + 1) * units.count() / parts; ++u) {
+    const Index room = units.images * units.rows * J;
+    Tensor<S> dy_copy(Shape{copies ? tile1 - tile0 : 0, room, kernels.tile_rows}, uninitialized);
+    Tensor<S> x_copy(Shape{copies ? room : 0, panels.width * panels.lanes}, uninitialized);
+    const Index first = part * units.count() / parts, last = (part + 1) * units.count() / parts;
+    for (Index u = first; u < last; ++u) {
       const auto [n0, n1, i0, i1] = units.unit(u);
       const Slab<S> slab(x, s.H, s.W, s.C, n0, n1, i0 * s.stride[0] - s.padding[0],
                          (i1 - 1) * s.stride[0] - s.padding[0] + (s.kernel[0] - 1) * s.dilation[0] + 1, -s.padding[1],
                          (J - 1) * s.stride[1] - s.padding[1] + (s.kernel[1] - 1) * s.dilation[1] + 1);
-      std::vector<Segment<S>, detail::CachedAllocator<Segment<S>>> segments;
-      segments.resize(static_cast<std::size_t>((n1 - n0) * (i1 - i0)));
+      const Index height = i1 - i0, rows = (n1 - n0) * height;
+      std::vector<Segment<S>, detail::CachedAllocator<Segment<S>>> segments(
+          static_cast<std::size_t>(copies ? 1 : rows));
       for (Index g = 0; g < s.groups; ++g) {
-        for (Index tap = 0; tap < s.kernel[0] * across; ++tap) {
+        const S* const of_group = dy + (n0 * I + i0) * J * s.K + g * kg;  // the unit's rows of dy follow each other
+        for (Index tile = tile0; copies && tile < tile1; ++tile) {
+          copy_columns(1, rows * J, [=](Index) { return of_group + tile * kernels.tile_rows; }, s.K, kernels.tile_rows,
+                       dy_copy.data() + (tile - tile0) * room * kernels.tile_rows);
+        }
+        for (Index tap = 0; tap < all_taps; ++tap) {
           const Index shift = slab.offset(tap / across * s.dilation[0], tap % across * s.dilation[1]) + g * cg;
-          for (Index tile = tile0; tile < tile1; ++tile) {
-            const Index k = tile * kernels.tile_rows;
-            for (Index p = 0; p < panels.count(); ++p) {
-              const Index column = panels.first_column(p);
-              auto segment = segments.begin();
-              for (Index n = n0; n < n1; ++n) {
-                for (Index i = i0; i < i1; ++i) {
-                  *segment++ = {dy + (n * I + i) * J * s.K + g * kg + k,
-                                slab.pixel(n - n0, (i - i0) * s.stride[0], 0) + shift + column, J};
-                }
+          for (Index p = 0; p < panels.count(); ++p) {
+            const Index column = panels.first_column(p), span = panels.width_of(p) * panels.lanes;
+            const auto x_row = [&](Index r) {
+              return slab.pixel(r / height, r % height * s.stride[0], 0) + shift + column;
+            };
+            if (copies) copy_columns(rows, J, x_row, s.stride[1] * s.C, span, x_copy.data());
+            for (Index tile = tile0; tile < tile1; ++tile) {
+              const Index k = tile * kernels.tile_rows;
+              const S* const a = copies ? dy_copy.cdata() + (tile - tile0) * room * kernels.tile_rows : of_group + k;
+              if (copies) segments[0] = {a, x_copy.cdata(), rows * J};
+              for (Index r = 0; !copies && r < rows; ++r) {
+                segments[static_cast<std::size_t>(r)] = {a + r * J * s.K, x_row(r), J};
               }
               kernels.outer[panels.width_of(p) - 1](
-                  segments.data(), static_cast<Index>(segments.size()), s.K, s.stride[1] * s.C,
-                  sum + part * size + (g * kg + k) * row + tap * width + column, row,
-                  std::min(kernels.tile_rows, kg - k), panels.columns_of(p), true);
+                  segments.data(), static_cast<Index>(segments.size()), copies ? kernels.tile_rows : s.K,
+                  copies ? span : s.stride[1] * s.C, sum + part * size + (g * kg + k) * row + tap * width + column,
+                  row, std::min(kernels.tile_rows, kg - k), panels.columns_of(p), u > first);
             }
           }
         }
