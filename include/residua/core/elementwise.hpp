@@ -40,13 +40,11 @@ S reduce_range(Index size, S neutral, Operation&& operation, F&& f, const X*... 
     }
     for (; i + V::lanes <= size; i += V::lanes) total[0] = operation(total[0], f(load<V>(x + i)...));
     V all = operation(operation(total[0], total[1]), operation(total[2], total[3]));
-    S lanes[V::lanes];
+    S lanes[2 * V::lanes] = {};
     store<V>(lanes, all);
     if (i < size) store<V>(lanes, operation(all, f(load<V>(x + i, size - i)...)), size - i);
     for (Index width = V::lanes / 2; width > 0; width /= 2) {
-      for (Index l = 0; l < width; ++l) {
-        lanes[l] = operation(Pack<S, 16>(lanes[l]), Pack<S, 16>(lanes[l + width])).raw[0];
-      }
+      store<V>(lanes, operation(load<V>(lanes), load<V>(lanes + width)));
     }
     *to = lanes[0];
   });

@@ -224,6 +224,14 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];
         for (Index p = 0; p < depthwise_pixels; ++p) to[p] = j + p < J ? y + (row * J + j + p) * s.C : outside.data();
+        if (rows.count > 0 && j + 2 * depthwise_pixels <= J) {  // what comes next is on its way meanwhile
+          const Index line = 64 / Index(sizeof(S));
+          const S* const* const ahead = rows.pixels[rows.count - 1] + (j + depthwise_pixels) * step[1];
+          for (Index p = 0; p < depthwise_pixels; ++p) {
+            for (Index c = 0; c < s.C; c += line) __builtin_prefetch(ahead[p * step[1]] + c);
+            for (Index c = 0; c < s.C; c += line) __builtin_prefetch(to[p] + depthwise_pixels * s.C + c, 1);
+          }
+        }
         kernel(rows, j * step[1], taps.data(), s.C, to, end);
       }
     }

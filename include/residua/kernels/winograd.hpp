@@ -190,6 +190,13 @@ struct WinogradTiles {
   void pixels(Index tile, T* image, Index C, const Index* bounds, Index dh, Index dw, T* outside, T** at) const {
     const Index n = tile / (rows() * columns()), h = tile / columns() % rows() * 4 + dh, w = tile % columns() * 4 + dw;
     T* const corner = image + ((n * bounds[0] + h) * bounds[1] + w) * C;
+    if (h >= 0 && h + extent <= bounds[0] && w >= 0 && w + extent <= bounds[1]) {
+      const Index row = bounds[1] * C;
+      RESIDUA_UNROLL for (int i = 0; i < extent; ++i) {
+        RESIDUA_UNROLL for (int j = 0; j < extent; ++j) at[i * extent + j] = corner + i * row + j * C;
+      }
+      return;
+    }
     for (Index i = 0; i < extent; ++i) {
       for (Index j = 0; j < extent; ++j) {
         const bool inside = h + i >= 0 && h + i < bounds[0] && w + j >= 0 && w + j < bounds[1];
