@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <residua/blocks/concat.hpp>
+#include <residua/blocks/gradient_checkpoint.hpp>
 #include <residua/blocks/layer_scale.hpp>
 #include <residua/blocks/repeat.hpp>
 #include <residua/blocks/residual.hpp>
@@ -55,6 +56,8 @@ L<T> with_scalar(const L<S>& from, Inner&& inner) {
     return Residual<T>(inner(from.branch), inner(from.shortcut), inner(from.activation), from.names);
   } else if constexpr (std::is_same_v<L<S>, Repeat<S>>) {
     return Repeat<T>(inner(from.layer), from.times);
+  } else if constexpr (std::is_same_v<L<S>, Checkpoint<S>>) {
+    return Checkpoint<T>(inner(from.layer));
   } else if constexpr (std::is_constructible_v<L<T>, const L<S>&>) {
     return L<T>(from);
   } else if constexpr (requires { L<T>(from.options, none); }) {
@@ -127,10 +130,10 @@ void copy_state(const From& from, To& to) {
 template <typename T, template <typename> class... Own, template <typename> class L, typename S>
 L<T> convert(const L<S>& net) {
   const detail::StructureConverter<T, S, Own..., Sequential, ResidualBlock, Bottleneck, Residual, Concat, Trunk,
-                                   LayerScale, Repeat, Conv2d, Linear, BatchNorm, LayerNorm, GroupNorm, InstanceNorm,
-                                   RMSNorm, AdaptiveLayerNorm, ReLU, ReLU6, LeakyReLU, GELU, SiLU, Sigmoid, Tanh,
-                                   Softmax, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, GlobalAvgPool2d, Flatten, Dropout,
-                                   DropPath, Identity, Rescale, Subsample>
+                                   LayerScale, Repeat, Checkpoint, Conv2d, Linear, BatchNorm, LayerNorm, GroupNorm,
+                                   InstanceNorm, RMSNorm, AdaptiveLayerNorm, ReLU, ReLU6, LeakyReLU, GELU, SiLU,
+                                   Sigmoid, Tanh, Softmax, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, GlobalAvgPool2d,
+                                   Flatten, Dropout, DropPath, Identity, Rescale, Subsample>
       structure;
   L<T> result = [&] {
     if constexpr (std::is_same_v<L<S>, Layer<S>>) {

@@ -44,6 +44,24 @@ struct Observation {
   std::int64_t memory;      ///< bytes by which the layer changed what tensors hold
 };
 
+namespace detail {
+
+/// A variable has another value while this lives.
+template <typename T>
+class Meanwhile {
+ public:
+  Meanwhile(T& variable, T value) : variable_(variable), before_(std::exchange(variable, std::move(value))) {}
+  Meanwhile(const Meanwhile&) = delete;
+  Meanwhile& operator=(const Meanwhile&) = delete;
+  ~Meanwhile() { variable_ = std::move(before_); }
+
+ private:
+  T& variable_;
+  T before_;
+};
+
+}  // namespace detail
+
 /// Last in, first out: a layer's forward pushes what its backward will pop. A tape belongs to one thread; a network may
 /// be used with many tapes at once.
 ///
@@ -84,20 +102,22 @@ class Tape {
   void push_for(bool trainable, T... values) {
     const bool wanted_before = gradient_wanted_;
     gradient_wanted_ = wanted_before || trainable;
+    const std::uint64_t number = pushed_++;
     if (!recording()) return;
     using Kept = std::tuple<T...>;
     Kept kept(std::move(values)...);
     if constexpr (std::semiregular<Kept>) {
       if (!gradient_wanted_) kept = Kept();
     }
-    entries_.push_back({detail::Record::of(std::move(kept)), pushed_++, place_, wanted_before, gradient_wanted_});
+    entries_.push_back({detail::Record::of(std::move(kept)), number, place_, wanted_before, gradient_wanted_});
   }
 
   /// As push, for what backward needs whether or not a gradient is wanted, such as statistics to fold in.
   template <typename... T>
   void keep(T... values) {
+    const std::uint64_t number = pushed_++;
     if (!recording()) return;
-    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), pushed_++, place_, gradient_wanted_,
+    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), number, place_, gradient_wanted_,
                         gradient_wanted_});
   }
 
@@ -153,6 +173,34 @@ class Tape {
 
   /// Whether a layer with running statistics calls on_success in forward instead of in backward.
   bool updates_in_forward() const { return options_.update_statistics; }
+
+  // --- running a forward again ---------------------------------------------------------------------------------------
+
+  /// Where a forward begins: all that it depends on beside its input.
+  struct Start {
+    Random random;
+    std::uint64_t pushed;
+    bool input_gradient;
+  };
+  Start start() { return {random(), pushed_, gradient_wanted_}; }
+
+  /// Runs a forward of which nothing is kept.
+  template <typename F>
+  auto without_recording(F&& forward) {
+    const detail::Meanwhile record(options_.record, false);
+    return forward();
+  }
+
+  /// Runs a forward, recording, as it ran at its start: it draws the same numbers, and what waits for on_success takes
+  /// the place that the first run has in the order of the forward passes. The observer does not see it a second time.
+  template <typename F>
+  auto again(const Start& start, F&& forward) {
+    const detail::Meanwhile drawn(random(), start.random);
+    const detail::Meanwhile number(pushed_, start.pushed);
+    const detail::Meanwhile unseen(unseen_, true);
+    gradient_wanted_ = start.input_gradient;
+    return forward();
+  }
 
   // --- where we are --------------------------------------------------------------------------------------------------
 
@@ -219,7 +267,7 @@ class Tape {
   /// Calls `f` after each named layer's forward and backward. A tape without an observer pays nothing for it.
   void observe(std::function<void(const Observation<S>&)> f) { observer_ = std::move(f); }
 
-  bool observed() const { return static_cast<bool>(observer_); }
+  bool observed() const { return observer_ && !unseen_; }
   void report(const Observation<S>& seen) { observer_(seen); }
 
  private:
@@ -250,11 +298,12 @@ class Tape {
   bool output_gradient_ = true;
   std::vector<Entry, detail::CachedAllocator<Entry>> entries_;
   std::vector<Update, detail::CachedAllocator<Update>> updates_;
-  std::uint64_t pushed_ = 0, popped_ = 0;  // entries so far; the number of the one taken back last
+  std::uint64_t pushed_ = 0, popped_ = 0;  // pushes so far, kept or not; the number of the entry taken back last
   Scope* scope_ = nullptr;
   std::uint64_t place_ = 0;
   int depth_ = 0;
   std::function<void(const Observation<S>&)> observer_;
+  bool unseen_ = false;  // by the observer
 };
 
 }  // namespace residua::inline RESIDUA_ABI

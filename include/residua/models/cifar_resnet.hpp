@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include <residua/blocks/gradient_checkpoint.hpp>
 #include <residua/blocks/residual_block.hpp>
 #include <residua/layers/global_avg_pool2d.hpp>
 #include <residua/layers/linear.hpp>
@@ -19,6 +20,7 @@ struct CifarResNetOptions {
   Norm<S> norm = norm::batch;
   Index in_channels = 3;  ///< of the images
   Index channels = 16;    ///< of the first stage; each further one has twice as many, four times that between bottlenecks
+  bool checkpoint = false;  ///< backward runs the blocks again, each stage checkpointed: memory grows with √depth
 };
 
 /// images (N, H, W, in_channels) → logits (N, num_classes), of any size; CIFAR's is 32×32×3.
@@ -63,6 +65,7 @@ Sequential<S> cifar_resnet(Index depth, const CifarResNetOptions<S>& o, Random& 
       }
       in = out;
     }
+    if (o.checkpoint) layer = checkpointed(std::move(layer));
     net.add("layer" + std::to_string(stage + 1), std::move(layer));
   }
   if (!before) norm_and_activation(in);
