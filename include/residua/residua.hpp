@@ -88,6 +88,8 @@
 #include <residua/train/gradient_check.hpp>
 #include <residua/train/history.hpp>
 #include <residua/train/interrupt.hpp>
+#include <residua/train/lr_range_test.hpp>
 #include <residua/train/metrics.hpp>
+#include <residua/train/probes.hpp>
 #include <residua/train/progress.hpp>
 #include <residua/train/summary.hpp>

@@ -75,7 +75,7 @@ Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S
   const std::size_t before = memory_statistics().live;
   Tensor<S> y = child.forward(std::move(x), tape);
   const auto memory = static_cast<std::int64_t>(memory_statistics().live - before);
-  if (!name.empty()) tape.report({tape.place(""), false, input, y, detail::multiply_adds(child, input), memory});
+  if (!name.empty()) tape.report({tape.place(""), false, input, y, {}, detail::multiply_adds(child, input), memory});
   return y;
 }
 
@@ -84,11 +84,11 @@ template <typename S, typename Child>
 Tensor<S> backward(Child& child, std::string_view name, Tensor<S> dy, Tape<S>& tape) {
   auto scope = tape.scope(name);
   if (!tape.observed()) return child.backward(std::move(dy), tape);
-  const Shape input = dy.shape();
+  const Tensor<S> seen = dy;
   const std::size_t before = memory_statistics().live;
   Tensor<S> dx = child.backward(std::move(dy), tape);
   const auto memory = static_cast<std::int64_t>(memory_statistics().live - before);
-  if (!name.empty()) tape.report({tape.place(""), true, input, dx, 0, memory});
+  if (!name.empty()) tape.report({tape.place(""), true, seen.shape(), dx, seen, 0, memory});
   return dx;
 }
 

@@ -40,6 +40,7 @@ struct Observation {
   bool backward;            ///< false: `output` is the activation; true: `output` is the gradient by the layer's input
   const Shape& input;       ///< shape of what went in
   const Tensor<S>& output;  ///< what came out
+  const Tensor<S>& output_gradient;  ///< of a backward: what went in; empty where nobody wants it
   Index multiply_adds;      ///< of a forward, where the layer counts them
   std::int64_t memory;      ///< bytes by which the layer changed what tensors hold
 };

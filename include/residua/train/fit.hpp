@@ -58,6 +58,7 @@ struct FitOptions {
   double min_delta = 0;                      ///< by how much an epoch must be better to count
   bool keep_best = false;                    ///< keep the best epoch's network, for FitResult::best
   std::vector<FitCallback> callbacks = {};   ///< called in this order
+  std::function<void(const Observation<typename Net::Scalar>&)> observe = {};  ///< of each tape: see train/probes.hpp
   std::FILE* progress = nullptr;             ///< the progress line, with speed and time left
   std::string unit = "samples";              ///< what the progress line counts
 };
@@ -154,6 +155,7 @@ class Fit {
   void add_gradients(Tensor<S> inputs, const Targets& targets) {
     const Index samples = inputs.dim(0);
     Tape<S> tape(random_, {.input_gradient = false});
+    if (options_.observe) tape.observe(options_.observe);
     const Tensor<S> outputs = net_.forward(std::move(inputs), tape);
     auto loss = loss_(outputs, targets);
     loss_value_ = loss.value;
