@@ -39,8 +39,8 @@ class Checkpoint : public Network<Checkpoint<S>, S> {
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");
-    auto [x, start] = tape.template pop<Tensor<S>, typename Tape<S>::Start>();
-    tape.again(start, [&] { return layer.forward(std::move(x), tape); });
+    auto [kept, start] = tape.template pop<Tensor<S>, typename Tape<S>::Start>();
+    tape.again(start, [&, x = std::move(kept)]() mutable { return layer.forward(std::move(x), tape); });
     return layer.backward(std::move(dy), tape);
   }
 
