@@ -36,11 +36,17 @@ struct Numbers {
   }
 };
 
-/// The norms of the traced gradients, in the order of the layers.
-inline json gradient_norms(Sequential<float>& net, Traced traced) {
+/// The norms of the traced gradients, in the order of the layers, and which share of all their numbers is denormal.
+inline json gradients_of(Sequential<float>& net, Traced traced) {
   json norms = json::array();
-  for (auto& p : net.parameters_if(traced)) norms.push_back(Numbers(p->grad).norm);
-  return norms;
+  double denormal = 0, count = 0;
+  for (auto& p : net.parameters_if(traced)) {
+    const Numbers numbers(p->grad);
+    norms.push_back(numbers.norm);
+    denormal += numbers.denormal * static_cast<double>(p->grad.size());
+    count += static_cast<double>(p->grad.size());
+  }
+  return {{"norms", norms}, {"denormal", count > 0 ? denormal / count : 0}};
 }
 
 /// What flows through a fresh network: gradients of the traced weights and activations of their layers, for one batch of
@@ -104,7 +110,7 @@ inline json experiment(Sequential<float> net, Traced traced, const Images& image
       tell(static_cast<double>(event.step) / static_cast<double>(steps));
     }
     if (event.at != FitEvent::At::epoch) return;
-    gradients.push_back(gradient_norms(net, traced));
+    gradients.push_back(gradients_of(net, traced));
     seconds.push_back(watch.seconds());
     history = event.history;
     step_watch = Stopwatch();
@@ -142,10 +148,10 @@ inline json experiment(Sequential<float> net, Traced traced, const Images& image
 
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  result["peak_tensor_bytes"] = memory_statistics().peak;
   result["times"] = {{"epochs", seconds}, {"seconds", watch.seconds()},
                      {"seconds_per_step", seconds_of_steps / static_cast<double>(std::max<Index>(done, 1))},
-                     {"peak_bytes", static_cast<double>(usage.ru_maxrss) * 1024}};
+                     {"peak_bytes", static_cast<double>(usage.ru_maxrss) * 1024},
+                     {"peak_tensor_bytes", memory_statistics().peak}};
   return result;
 }
 

@@ -12,8 +12,8 @@ namespace study {
 /// A line for each run, in the order of the plan. Nothing in it depends on the machine's speed: a study that was stopped
 /// and gone on with writes the same bytes.
 inline std::string results_csv(const Results& results) {
-  std::string text = "depth,connection,norm,seed,lr,scale,parameters,multiply_adds,peak_tensor_bytes,first_gradient,"
-                     "last_gradient,denormal,diverged,train_loss,train_accuracy,test_loss,test_accuracy,gap,noise,blur,"
+  std::string text = "depth,connection,norm,seed,lr,scale,parameters,multiply_adds,first_gradient,last_gradient,"
+                     "denormal,denormal_at_end,diverged,train_loss,train_accuracy,test_loss,test_accuracy,gap,noise,blur,"
                      "precision,recall,f1\n";
   for (const auto& [run, r] : results.all()) {
     const json& layers = r["start"]["layers"];
@@ -21,9 +21,9 @@ inline std::string results_csv(const Results& results) {
     for (const json& layer : layers) denormal += number(layer["denormal"]) / static_cast<double>(layers.size());
     text += std::to_string(run.depth) + ',' + run.connection + ',' + run.norm + ',' + std::to_string(run.seed);
     for (const double value :
-         {run.lr, run.scale, number(r["parameters"]), number(r["multiply_adds"]), number(r["peak_tensor_bytes"]),
+         {run.lr, run.scale, number(r["parameters"]), number(r["multiply_adds"]),
           number(layers.front()["gradient_norm"]), number(layers.back()["gradient_norm"]), denormal,
-          r["diverged"] == true ? 1.0 : 0.0, number(r["train"]["loss"]), measure::train_accuracy(r),
+          r["gradients"].empty() ? nan : number(r["gradients"].back()["denormal"]), r["diverged"] == true ? 1.0 : 0.0, number(r["train"]["loss"]), measure::train_accuracy(r),
           number(r["test"]["loss"]), measure::test_accuracy(r), measure::gap(r), number(r["noise"]), number(r["blur"]),
           number(r["test"]["precision"]), number(r["test"]["recall"]), number(r["test"]["f1"])}) {
       text += ',' + short_number(value, "%.9g");
@@ -36,13 +36,14 @@ inline std::string results_csv(const Results& results) {
 /// What does depend on it: a line for each run, and how long the target took.
 inline std::string times_csv(const Results& results, double target) {
   std::string text = "depth,connection,norm,seed,lr,scale,seconds,seconds_per_step,steps_to_target,seconds_to_target,"
-                     "peak_bytes\n";
+                     "peak_bytes,peak_tensor_bytes\n";
   for (const auto& [run, r] : results.all()) {
     const auto epoch = epoch_of(r, target);
     text += std::to_string(run.depth) + ',' + run.connection + ',' + run.norm + ',' + std::to_string(run.seed);
     for (const double value : {run.lr, run.scale, number(r["times"]["seconds"]), number(r["times"]["seconds_per_step"]),
                                epoch ? at_epoch(r["epochs"]["step"], *epoch) : nan,
-                               epoch ? at_epoch(r["times"]["epochs"], *epoch) : nan, number(r["times"]["peak_bytes"])}) {
+                               epoch ? at_epoch(r["times"]["epochs"], *epoch) : nan, number(r["times"]["peak_bytes"]),
+                               number(r["times"]["peak_tensor_bytes"])}) {
       text += ',' + short_number(value, "%.6g");
     }
     text += '\n';
@@ -77,7 +78,7 @@ class Figures {
       figures.push_back(by_epoch("first_gradient_" + norm, "First layer's gradient while training, norm " + norm,
                                  "norm of the gradient", norm,
                                  [](const json& r, std::size_t epoch) {
-                                   return epoch < r["gradients"].size() ? number(r["gradients"][epoch].front()) : nan;
+                                   return epoch < r["gradients"].size() ? number(r["gradients"][epoch]["norms"].front()) : nan;
                                  }));
       figures.back().log_y = true;
     }

@@ -57,19 +57,20 @@ struct Settings {
 
   /// Small enough for a first look: a few minutes on two cores.
   void make_quick() {
-    depths = {8, 20, 56};
+    depths = {8, 20, 44};
     connections = {"plain", "post"};
     norms = {"none", "batch"};
     seeds = 2;
     sweep_depth = 8;
-    sweep_lr = {0.01, 1};
+    sweep_lr = {0.001, 0.1};
     sweep_scale = {0.25, 4};
-    train_images = 768;
+    train_images = 1600;
     test_images = 400;
     width = 8;
-    epochs = 6;
-    batch = 32;
-    target = 0.25;
+    epochs = 5;
+    batch = 16;
+    lr = 0.01;
+    target = 0.3;
     augment = false;
   }
 
