@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cerrno>
+#include <set>
 
 #include <spawn.h>
 #include <sys/wait.h>
@@ -60,11 +61,24 @@ inline std::string script(const Figure& figure, const fs::path& svg) {
   const auto shown = [&](double value) {
     return std::isfinite(value) && !(figure.log_y && value <= 0) ? short_number(value, "%.6g") : std::string("NaN");
   };
+  std::set<double> places;
+  for (const Curve& curve : figure.curves) {
+    for (const auto& p : curve.points) places.insert(p.x);
+  }
+  std::string ticks;  // where there are few places, at each of them
+  if (places.size() <= 15) {
+    for (const double x : places) ticks += (ticks.empty() ? "set xtics (" : ", ") + short_number(x, "%g");
+    if (!ticks.empty()) ticks += ")\n";
+  }
   std::string text = "set terminal svg size 760,420 dynamic font 'sans-serif,13' name " + quoted(figure.file) +
-                     "\nset output " + quoted(svg.string()) + "\nset datafile missing 'NaN'\nset grid\n" +
-                     "set key outside below maxcols 3\nset xlabel " + quoted(figure.x) + "\nset ylabel " + quoted(figure.y) +
+                     "\nset output " + quoted(svg.string()) + "\nset datafile missing 'NaN'\nset grid\nset autoscale xfix\n" +
+                     "set key outside below height 1 maxcols 3\nset xlabel " + quoted(figure.x) + "\nset ylabel " + quoted(figure.y) +
                      "\n" + (figure.log_x ? "set logscale x\n" : "") +
-                     (figure.log_y ? "set logscale y\nset format y '%.0e'\n" : "");
+                     (figure.log_y ? "set logscale y\nset format y '%.0e'\nunset mytics\n" : "") +
+                     "unset mxtics\n" + ticks;
+  if (figure.log_x && !places.empty()) {
+    text += "set xrange [" + short_number(*places.begin() / 1.1) + ':' + short_number(*places.rbegin() * 1.1) + "]\n";
+  }
   std::string plot;
   for (std::size_t i = 0; i < figure.curves.size(); ++i) {
     const Curve& curve = figure.curves[i];
