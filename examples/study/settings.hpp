@@ -64,7 +64,7 @@ struct Settings {
     sweep_depth = 8;
     sweep_lr = {0.001, 0.1};
     sweep_scale = {0.25, 4};
-    train_images = 1600;
+    train_images = 1400;
     test_images = 400;
     width = 8;
     epochs = 5;
