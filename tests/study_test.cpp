@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,6 +123,31 @@ TEST_F(Study, StopsAtAnInterruptAndGoesOn) {
   EXPECT_NE(content(out_).find("of 24 runs finished; the same command goes on from here"), std::string::npos) << content(out_);
   EXPECT_GE(count_lines(report / "runs.jsonl"), 2u);
   EXPECT_EQ(run(report), 0) << said;
+}
+
+TEST_F(Study, OutlivesAFullDisk) {
+  const fs::path whole = folder_.path / "whole", disk = folder_.path / "disk";
+  fs::create_directories(disk);
+  const auto resize = [&](const char* size, unsigned long how) { return ::mount("tmpfs", disk.c_str(), "tmpfs", how, size); };
+  if (resize("size=40k", 0) != 0) GTEST_SKIP() << "needs the right to mount a tmpfs";
+  EXPECT_EQ(run(disk / "report"), 1) << said;
+  EXPECT_NE(said.find("runs.jsonl: could not write: No space left on device"), std::string::npos) << said;
+  EXPECT_GE(count_lines(disk / "report" / "runs.jsonl"), 1u);
+  EXPECT_EQ(resize("size=100m", MS_REMOUNT), 0);
+  EXPECT_EQ(run(disk / "report"), 0) << said;
+  EXPECT_EQ(run(whole), 0) << said;
+  EXPECT_EQ(content(disk / "report" / "results.csv"), content(whole / "results.csv"));
+  ::umount(disk.c_str());
+}
+
+TEST_F(Study, LetsOnlyOneAtATimeIntoAFolder) {
+  const fs::path report = folder_.path / "report";
+  const pid_t first = start(report, {"--epochs", "100"});
+  while (!fs::exists(report / "study.json")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(run(report), 1);
+  EXPECT_NE(said.find("expected a folder that no other study is using"), std::string::npos) << said;
+  ::kill(first, SIGTERM);
+  EXPECT_EQ(wait_for(first), 130);
 }
 
 TEST_F(Study, TellsWhatIsWrongInOneLine) {

@@ -38,9 +38,7 @@ class Store {
     if (error) fail(folder.string(), "could not create the folder: ", error.message());
     file_ = detail::FileDescriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
     if (!file_) give_up("open");
-    if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      fail(folder.string(), "expected a folder that no other study is using");
-    }
+    lock();
     check_settings(shared);
     read();
   }
@@ -63,6 +61,14 @@ class Store {
   }
 
  private:
+  /// Waits a moment: the processes of a study that was killed may take as long to end.
+  void lock() const {
+    for (int tries = 0; ::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; ++tries) {
+      if (tries == 20) fail(folder_.string(), "expected a folder that no other study is using");
+      ::usleep(50'000);
+    }
+  }
+
   void check_settings(const json& shared) const {
     const fs::path path = folder_ / "study.json";
     const std::string text = text_of(path);
