@@ -64,12 +64,12 @@ class Claims {
     const double plain = spread(runs(c_.deep, "plain", "none"), measure::first_to_last).mean;
     const double residual = spread(runs(c_.deep, c_.shortcut, "none"), measure::first_to_last).mean;
     claim.measured = "At the start of " + layers(c_.deep) + " without norm the first layer's gradient is " +
-                     short_number(plain, "%.1e") + " of the last one's in the plain network, " +
-                     short_number(residual, "%.1e") + " with shortcuts.";
+                     short_number(plain) + " of the last one's in the plain network, " +
+                     short_number(residual) + " with shortcuts.";
     if (!c_.norm.empty()) {
       claim.measured += " " + std::string("With ") + c_.norm + " norm: " +
-                        short_number(spread(runs(c_.deep, "plain", c_.norm), measure::first_to_last).mean, "%.1e") + " and " +
-                        short_number(spread(runs(c_.deep, c_.shortcut, c_.norm), measure::first_to_last).mean, "%.1e") + ".";
+                        short_number(spread(runs(c_.deep, "plain", c_.norm), measure::first_to_last).mean) + " and " +
+                        short_number(spread(runs(c_.deep, c_.shortcut, c_.norm), measure::first_to_last).mean) + ".";
     }
     claim.verdict = verdict(!(plain > 1e-3) && residual > 1e-3);
     return claim;
@@ -83,8 +83,8 @@ class Claims {
       return Results::values(runs(depth, connection, norm), measure::train_loss);
     };
     const auto sentence = [&](const std::string& connection, const Comparison& difference) {
-      return shown(connection) + " " + short_number(Spread(losses(c_.shallow, connection)).mean) + " → " +
-             short_number(Spread(losses(c_.deep, connection)).mean) + chance(difference);
+      return shown(connection) + " " + short_number(Spread(losses(c_.shallow, connection)).mean, "%.2f") + " → " +
+             short_number(Spread(losses(c_.deep, connection)).mean, "%.2f") + chance(difference);
     };
     const Comparison plain = compare(losses(c_.deep, "plain"), losses(c_.shallow, "plain"));
     const Comparison residual = compare(losses(c_.deep, c_.shortcut), losses(c_.shallow, c_.shortcut));

@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <regex>
 #include <set>
 
 #include <spawn.h>
@@ -14,7 +16,7 @@ extern char** environ;
 
 namespace study {
 
-/// One curve: y by x, within low … high. Colour and dash tell it apart, each enough by itself.
+/// One curve: y by x, within low … high. Told apart by colour, and a marker that goes with it, and by dash.
 struct Curve {
   struct Point {
     double x, y, low, high;
@@ -34,7 +36,7 @@ struct Figure {
 inline std::string short_number(double value, const char* format = "%.3g") {
   char text[40];
   std::snprintf(text, sizeof text, format, value);
-  return text;
+  return text[0] == '-' && std::atof(text) == 0 ? text + 1 : text;  // no -0.0
 }
 
 inline std::string csv(const Figure& figure) {
@@ -70,11 +72,11 @@ inline std::string script(const Figure& figure, const fs::path& svg) {
     for (const double x : places) ticks += (ticks.empty() ? "set xtics (" : ", ") + short_number(x, "%g");
     if (!ticks.empty()) ticks += ")\n";
   }
-  std::string text = "set terminal svg size 760,420 dynamic font 'sans-serif,13' name " + quoted(figure.file) +
+  std::string text = "set terminal svg size 600,400 dynamic font 'sans-serif,13' name " + quoted(figure.file) +
                      "\nset output " + quoted(svg.string()) + "\nset datafile missing 'NaN'\nset grid\nset autoscale xfix\n" +
                      "set key outside below height 1 maxcols 3\nset xlabel " + quoted(figure.x) + "\nset ylabel " + quoted(figure.y) +
                      "\n" + (figure.log_x ? "set logscale x\n" : "") +
-                     (figure.log_y ? "set logscale y\nset format y '%.0e'\nunset mytics\n" : "") +
+                     (figure.log_y ? "set logscale y\nset format y '%g'\nunset mytics\n" : "") +
                      "unset mxtics\n" + ticks;
   if (figure.log_x && !places.empty()) {
     text += "set xrange [" + short_number(*places.begin() / 1.1) + ':' + short_number(*places.rbegin() * 1.1) + "]\n";
@@ -83,7 +85,8 @@ inline std::string script(const Figure& figure, const fs::path& svg) {
   for (std::size_t i = 0; i < figure.curves.size(); ++i) {
     const Curve& curve = figure.curves[i];
     const std::string block = "$curve" + std::to_string(i), colour = colours[curve.colour % colours.size()];
-    const std::string dash = std::to_string(curve.dash % 5 + 1), point = std::to_string(curve.dash % 5 + 4);
+    const std::string dash = std::to_string(curve.dash % 5 + 1), point = std::to_string(curve.colour % 6 * 2 + 5),
+                      every = std::to_string(curve.points.size() / 20 + 1);
     text += block + " << end\n";
     for (const auto& p : curve.points) {
       text += short_number(p.x, "%.9g") + ' ' + shown(p.y) + ' ' + shown(p.low) + ' ' + shown(p.high) + '\n';
@@ -91,8 +94,8 @@ inline std::string script(const Figure& figure, const fs::path& svg) {
     text += "end\n";
     plot += (i == 0 ? "plot " : ", ") + block + " using 1:3:4 with filledcurves fillcolor rgb '" + colour +
             "' fillstyle transparent solid 0.15 noborder notitle, " + block + " using 1:2 with linespoints linewidth 2 " +
-            "dashtype " + dash + " pointtype " + point + " pointsize 0.5 linecolor rgb '" + colour + "' title " +
-            quoted(curve.name);
+            "dashtype " + dash + " pointtype " + point + " pointinterval " + every + " pointsize 0.6 linecolor rgb '" +
+            colour + "' title " + quoted(curve.name);
   }
   return text + plot + '\n';
 }
@@ -117,7 +120,10 @@ inline std::string draw(const Figure& figure, const fs::path& folder, std::strin
   std::string picture = text_of(svg);
   if (status != 0 || picture.empty()) error = "gnuplot did not draw " + argument;
   const std::size_t begin = picture.find("<svg");
-  return begin == std::string::npos ? std::string() : picture.substr(begin);
+  if (begin == std::string::npos) return {};
+  // Many pictures stand in one page, where no two things may have the same name.
+  static const std::regex name("(id=['\"]|#)(gp|gnuplot_canvas|textbox|greybox)");
+  return std::regex_replace(picture.substr(begin), name, "$1" + figure.file + "_$2");
 }
 
 }  // namespace study

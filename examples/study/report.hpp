@@ -64,14 +64,14 @@ class Figures {
                                  "gradient_norm", norm));
     }
     for (const auto& norm : s_.norms) {
-      figures.push_back(by_layer("activations_" + norm, "Activations at the start, norm " + norm, "variance", "variance", norm));
+      figures.push_back(by_layer("activations_" + norm, "Activations at the start, norm " + norm, "variance of a layer's output", "variance", norm));
     }
     for (const auto& norm : s_.norms) {
-      figures.push_back(by_epoch("loss_" + norm, "Training loss, norm " + norm, "training loss", norm,
+      figures.push_back(by_epoch("loss_" + norm, "Training loss, norm " + norm, "training loss, nats", norm,
                                  [](const json& r, std::size_t epoch) { return value(r["epochs"]["loss"], epoch); }));
     }
     for (const auto& norm : s_.norms) {
-      figures.push_back(by_epoch("accuracy_" + norm, "Accuracy on test images, norm " + norm, "test accuracy", norm,
+      figures.push_back(by_epoch("accuracy_" + norm, "Accuracy on test images, norm " + norm, share, norm,
                                  [](const json& r, std::size_t epoch) { return value(r["epochs"]["val_accuracy"], epoch); }));
     }
     for (const auto& norm : s_.norms) {
@@ -91,6 +91,8 @@ class Figures {
   }
 
  private:
+  static constexpr const char* share = "test accuracy, share of images";
+
   static double value(const json& values, std::size_t i) { return i < values.size() ? number(values[i]) : nan; }
 
   /// The finite ones of what the runs measured.
@@ -142,7 +144,7 @@ class Figures {
   }
 
   Figure by_depth(const std::string& connection) const {
-    Figure figure{"depth_" + connection, "Accuracy by depth, " + shown(connection), "layers", "test accuracy", true};
+    Figure figure{"depth_" + connection, "Accuracy by depth, " + shown(connection), "depth, layers", share, true};
     for (std::size_t i = 0; i < s_.norms.size(); ++i) {
       Curve curve{s_.norms[i], i, i};
       for (const Index depth : std::set<Index>(s_.depths.begin(), s_.depths.end())) {
@@ -155,7 +157,7 @@ class Figures {
   }
 
   Figure sweep(std::string file, std::string x, double Run::*varied, const std::vector<double>& values) const {
-    Figure figure{std::move(file), x + ": accuracy at " + std::to_string(s_.sweep_depth) + " layers", x, "test accuracy", true};
+    Figure figure{std::move(file), x + ": accuracy at " + std::to_string(s_.sweep_depth) + " layers", x, share, true};
     const Run middle{s_.sweep_depth, "", "", 1, s_.lr, 1};
     std::set<double> all(values.begin(), values.end());
     all.insert(middle.*varied);
@@ -198,8 +200,8 @@ inline std::string with_deviation(const Spread& s, double factor = 1, const char
 /// A line for each setting of the grid.
 inline std::string table_of(const Settings& s, const Results& results) {
   std::string text = "<table><thead><tr><th>depth<th>connection<th>norm<th>test, %<th>training, %<th>gap, points<th>training "
-                     "loss<th>noise, %<th>blur, %<th>F1<th>first / last gradient<th>ms a step<th>parameters<th>multiply-adds"
-                     "<th>peak MB</tr></thead><tbody>";
+                     "loss<th>noise, %<th>blur, %<th>F1<th>first / last gradient<th>ms a step<th>parameters"
+                     "<th>multiply-adds, M<th>peak MB</tr></thead><tbody>";
   for (const Index depth : s.depths) {
     for (const auto& connection : s.connections) {
       for (const auto& norm : s.norms) {
@@ -214,7 +216,7 @@ inline std::string table_of(const Settings& s, const Results& results) {
                 cell(with_deviation(of(measure::first_to_last), 1, "%.1e")) +
                 cell(with_deviation(of([](const json& r) { return number(r["times"]["seconds_per_step"]); }), 1000)) +
                 cell(short_number(of([](const json& r) { return number(r["parameters"]); }).mean, "%.0f")) +
-                cell(short_number(of([](const json& r) { return number(r["multiply_adds"]); }).mean, "%.0f")) +
+                cell(short_number(of([](const json& r) { return number(r["multiply_adds"]); }).mean / 1e6, "%.1f")) +
                 cell(short_number(of([](const json& r) { return number(r["times"]["peak_bytes"]); }).mean / 1e6, "%.0f")) +
                 "</tr>\n";
       }
@@ -253,17 +255,19 @@ inline std::string confusion_of(const Results::Entry& entry) {
 
 inline constexpr const char* style = R"(
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #ccc; --soft: #f4f4f2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181a; --line: #444; --soft: #202326; } }
-body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--paper); color: var(--ink);
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181a; --line: #444; --soft: #202326; }
+  svg { filter: brightness(1.3); } }
+body { margin: 0 auto; padding: 1rem; max-width: 80rem; background: var(--paper); color: var(--ink);
        font: 16px/1.5 system-ui, sans-serif; }
 h1, h2 { line-height: 1.2; } h3 { margin: 1.5rem 0 .3rem; }
-.claims { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
+.claims { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); }
 .claim { border: 1px solid var(--line); border-left: .4rem solid #888; border-radius: .3rem; padding: .6rem .8rem;
          background: var(--soft); }
 .claim.holds { border-left-color: #0072b2; } .claim.fails { border-left-color: #d55e00; }
 .claim h3, .claim p { margin: 0; } .claim b { display: block; margin: .2rem 0; }
-.wide { overflow-x: auto; } .wide svg { display: block; min-width: 36rem; width: 100%; height: auto; }
-figure { margin: 1.2rem 0; }
+.wide { overflow-x: auto; } .wide svg { display: block; min-width: 28rem; width: 100%; height: auto; }
+.figures { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(32rem, 100%), 1fr)); }
+figure { margin: 0; min-width: 0; } figure h3 { margin: 0; }
 svg [stroke="black"] { stroke: var(--ink); } svg [fill="black"] { fill: var(--ink); } svg [color="black"] { color: var(--ink); }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .2rem .5rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
@@ -272,8 +276,8 @@ tbody th { text-align: left; }
 
 inline std::string page(const Settings& s, const Results& results, const std::vector<std::pair<Figure, std::string>>& pictures,
                         const std::string& error) {
-  static constexpr std::array verdicts{std::array{"holds", "It held here."}, std::array{"fails", "It did not hold here."},
-                                       std::array{"open", "Not measured:"}};
+  static constexpr std::array verdicts{std::array{"holds", "✓ It held here."}, std::array{"fails", "✗ It did not hold here."},
+                                       std::array{"open", "– Not measured:"}};
   std::string text = "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\n<meta name=viewport "
                      "content=\"width=device-width, initial-scale=1\">\n<title>Residual connections and normalisation, "
                      "measured</title>\n<link rel=icon href=\"data:,\">\n<style>" + std::string(style) + "</style></head>\n<body>\n"
@@ -287,14 +291,15 @@ inline std::string page(const Settings& s, const Results& results, const std::ve
           ": " + std::to_string(s.train_images) + " training images, " + std::to_string(s.test_images) + " test images, " +
           std::to_string(s.epochs) + " epochs, batch " + std::to_string(s.batch) + ", width " + std::to_string(s.width) +
           ", learning rate " + short_number(s.lr) + ". Bands and ± show the spread over " + std::to_string(s.seeds) +
-          " seeds. All numbers: results.csv, times.csv, runs.jsonl and figures/ beside this page.</p>\n";
+          (s.seeds == 1 ? " seed" : " seeds") +
+          ". All numbers: results.csv, times.csv, runs.jsonl and figures/ beside this page.</p>\n";
   if (!error.empty()) text += "<p>" + escaped(error) + "</p>\n";
-  text += "<h2>Figures</h2>\n";
+  text += "<h2>Figures</h2>\n<div class=figures>\n";
   for (const auto& [figure, picture] : pictures) {
     if (picture.empty()) continue;
     text += "<figure><figcaption><h3>" + escaped(figure.title) + "</h3></figcaption><div class=wide>" + picture + "</div></figure>\n";
   }
-  text += "<h2>Every setting</h2>\n<div class=wide>" + table_of(s, results) + "</div>\n<h2>Confusion matrices</h2>\n";
+  text += "</div>\n<h2>Every setting</h2>\n<div class=wide>" + table_of(s, results) + "</div>\n<h2>Confusion matrices</h2>\n";
   for (const Index depth : s.depths) {
     for (const auto& connection : s.connections) {
       for (const auto& norm : s.norms) {
