@@ -43,8 +43,8 @@ class Study : public testing::Test {
   pid_t start(const fs::path& report, const std::vector<std::string>& more = {}) const {
     const std::vector<std::pair<std::string, std::string>> usual{
         {"--depths", "8,14"}, {"--norms", "none,batch"}, {"--seeds", "2"}, {"--sweep-lr", "0.1"}, {"--sweep-scale", "2"},
-        {"--width", "2"}, {"--train-images", "64"}, {"--test-images", "20"}, {"--epochs", "2"}, {"--jobs", "2"},
-        {"--report", report.string()}};
+        {"--width", "2"}, {"--train-images", "64"}, {"--test-images", "20"}, {"--epochs", "2"},
+        {"--memory-depths", "8,14"}, {"--jobs", "2"}, {"--report", report.string()}};
     std::vector<std::string> words{STUDY, "--quick"};
     for (const auto& [flag, value] : usual) {
       if (std::find(more.begin(), more.end(), flag) == more.end()) words.insert(words.end(), {flag, value});
@@ -86,6 +86,7 @@ TEST_F(Study, EndsTheSameHoweverOftenItIsKilled) {
   ASSERT_EQ(run(whole), 0) << said;
   const auto whole_time = std::chrono::steady_clock::now() - begin;
   EXPECT_EQ(count_lines(whole / "results.csv"), 25u);  // 16 of the grid, 8 of the sweeps and the heading
+  EXPECT_EQ(count_lines(whole / "figures" / "memory.csv"), 9u);  // two depths in four curves, and the heading
   EXPECT_GT(content(whole / "report.html").size(), 10'000u);
 
   std::size_t finished = 0;
@@ -99,7 +100,7 @@ TEST_F(Study, EndsTheSameHoweverOftenItIsKilled) {
   }
   ASSERT_EQ(run(killed), 0) << said;
   EXPECT_EQ(content(killed / "results.csv"), content(whole / "results.csv"));
-  EXPECT_EQ(count_lines(killed / "runs.jsonl"), 24u);  // and none was done twice
+  EXPECT_EQ(count_lines(killed / "runs.jsonl"), 28u);  // with 4 steps; none was done twice
 
   // With nothing left to do only the report is written anew.
   const std::string runs = content(killed / "runs.jsonl");
@@ -120,7 +121,7 @@ TEST_F(Study, StopsAtAnInterruptAndGoesOn) {
   while (count_lines(report / "runs.jsonl") < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   ::kill(child, SIGINT);
   EXPECT_EQ(wait_for(child), 130);
-  EXPECT_NE(content(out_).find("of 24 runs finished; the same command goes on from here"), std::string::npos) << content(out_);
+  EXPECT_NE(content(out_).find("of 28 runs finished; the same command goes on from here"), std::string::npos) << content(out_);
   EXPECT_GE(count_lines(report / "runs.jsonl"), 2u);
   EXPECT_EQ(run(report), 0) << said;
 }

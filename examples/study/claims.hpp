@@ -37,7 +37,7 @@ class Claims {
 
   std::vector<Claim> all() const {
     return {vanishing(), degradation(), speed(), sensitivity("learning rate", s_.sweep_lr, &Run::lr),
-            sensitivity("initial scale", s_.sweep_scale, &Run::scale), gap(), robustness()};
+            sensitivity("initial scale", s_.sweep_scale, &Run::scale), gap(), robustness(), memory()};
   }
 
  private:
@@ -199,6 +199,26 @@ class Claims {
                      " without" + chance(difference) + "; blur of 1 pixel " + points(blur) + " and " + points(blur_without) +
                      "." + accuracies();
     claim.verdict = verdict(noise < noise_without && blur < blur_without);
+    return claim;
+  }
+
+  Claim memory() const {
+    Claim claim{"Checkpoints let memory grow with the root of depth", "needs two --memory-depths"};
+    const std::set<Index> depths(s_.memory_depths.begin(), s_.memory_depths.end());
+    if (depths.size() < 2) return claim;
+    const Index shallow = *depths.begin(), deep = *depths.rbegin();
+    const auto power = [&](bool checkpointed) {
+      const auto few = r_.memory(shallow, checkpointed), many = r_.memory(deep, checkpointed);
+      return std::log((many.peak - many.parameters) / (few.peak - few.parameters)) /
+             std::log(static_cast<double>(deep) / static_cast<double>(shallow));
+    };
+    const auto megabytes = [&](bool checkpointed) {
+      return short_number(r_.memory(deep, checkpointed).peak / 1e6, "%.0f") + " MB";
+    };
+    claim.measured = "A step of " + std::to_string(s_.memory_batch) + " images through " + layers(deep) + " takes " +
+                     megabytes(true) + " with checkpoints, " + megabytes(false) + " without; from " + layers(shallow) + " on, parameters aside, memory grows as depth to the power of " +
+                     short_number(power(true), "%.2f") + " and " + short_number(power(false), "%.2f") + ".";
+    claim.verdict = verdict(power(true) < 0.6);
     return claim;
   }
 

@@ -49,20 +49,33 @@ inline json gradients_of(Sequential<float>& net, Traced traced) {
   return {{"norms", norms}, {"denormal", count > 0 ? denormal / count : 0}};
 }
 
+/// Forward and backward, of images of noise.
+inline void step(Sequential<float>& net, Tape<float>& tape, Index batch, Index classes, Random& random) {
+  const auto images = init::normal<float>(Shape{batch, 32, 32, 3}, 0, 1, random);
+  std::vector<Index> labels(static_cast<std::size_t>(batch));
+  for (Index& label : labels) label = random.below(classes);
+  const auto loss = loss_of(net.forward(images, tape), labels);
+  net.backward(loss.gradient, tape);
+}
+
+/// The most bytes that tensors hold in one step, and those of them that hold parameters and their gradients.
+inline json memory_of_step(Sequential<float> net, Index batch, Index classes, Random random) {
+  Tape<float> tape(random, {.input_gradient = false});
+  step(net, tape, batch, classes, random);
+  Index parameters = 0;
+  for (auto& p : net.parameters()) parameters += p->value.size();
+  return {{"peak_bytes", memory_statistics().peak}, {"parameter_bytes", 2 * parameters * static_cast<Index>(sizeof(float))}};
+}
+
 /// What flows through a fresh network: gradients of the traced weights and activations of their layers, for one batch of
 /// 64 images of noise.
 inline json flow_at_start(Sequential<float> net, Traced traced, Index classes, Random random) {
-  const auto images = init::normal<float>(Shape{64, 32, 32, 3}, 0, 1, random);
-  std::vector<Index> labels(64);
-  for (Index& label : labels) label = random.below(classes);
-
   std::map<std::string, Numbers> activations;
   Tape<float> tape(random, {.input_gradient = false});
   tape.observe(Probes<float>{.activation = [&](const std::string& path, const Tensor<float>& y) {
     activations.emplace(path, Numbers(y));
   }});
-  const auto loss = loss_of(net.forward(images, tape), labels);
-  net.backward(loss.gradient, tape);
+  step(net, tape, 64, classes, random);
 
   json flow = {{"layers", json::array()}};
   for (auto& [name, p] : net.named_parameters()) {

@@ -14,6 +14,10 @@ void do_one(const Settings& s, int threads) {
   for (const Run& run : s.runs()) {
     if (run.key() != s.only) continue;
     Random random(run.seed);
+    if (run.step_batch > 0) {
+      std::printf("%s\n", memory_of_step(build(run, s.width, 10, random), run.step_batch, 10, random).dump().c_str());
+      return;
+    }
     const Images images(s);
     auto net = build(run, s.width, static_cast<Index>(images.train.classes.size()), random);
     const Stopwatch watch;
@@ -43,12 +47,12 @@ bool do_all(const Settings& s, int jobs, char** arguments) {
 }
 
 void add_options(CLI::App& app, Settings& s) {
+  const std::string grid = "Grid", sweeps = "Sweeps", memory = "Memory", training = "Training";
   const auto six_n_plus_two = [](const std::string& text) {
     const long layers = std::atol(text.c_str());
     return layers >= 8 && layers <= 100'000 && layers % 6 == 2 ? std::string()
                                                                : "expected 8, 14, 20, ... (6n + 2), got " + text;
   };
-  const std::string grid = "Grid", sweeps = "Sweeps", training = "Training";
   app.add_flag("--quick", s.quick, "a small study, in a few minutes; flags that are given too hold");
   app.add_option("--data", s.data, "folder with CIFAR-10's data_batch_1.bin ... test_batch.bin; without it: ten classes of\n"
                                    "textured shapes, drawn on the spot")
@@ -73,7 +77,13 @@ void add_options(CLI::App& app, Settings& s) {
       ->delimiter(',')->check(CLI::PositiveNumber)->group(sweeps)->capture_default_str();
   app.add_option("--sweep-scale", s.sweep_scale, "factors of the initial weights to try beside 1")
       ->delimiter(',')->check(CLI::PositiveNumber)->group(sweeps)->capture_default_str();
-  app.add_flag_callback("--no-sweeps", [&] { s.sweep_lr.clear(), s.sweep_scale.clear(); }, "the grid alone")->group(sweeps);
+  app.add_flag_callback("--no-sweeps", [&] { s.sweep_lr.clear(), s.sweep_scale.clear(); }, "none of them")->group(sweeps);
+
+  app.add_option("--memory-depths", s.memory_depths, "layers of the networks whose memory is measured, in one step each")
+      ->delimiter(',')->check(six_n_plus_two)->group(memory)->capture_default_str();
+  app.add_option("--memory-batch", s.memory_batch, "images of that step")
+      ->check(CLI::Range(1, 100'000))->group(memory)->capture_default_str();
+  app.add_flag_callback("--no-memory", [&] { s.memory_depths.clear(); }, "none of it")->group(memory);
 
   app.add_option("--train-images", s.train_images, "images to learn from")
       ->check(CLI::Range(2, 1'000'000))->group(training)->capture_default_str();

@@ -32,7 +32,7 @@ inline Sequential<float> plain_block(Index in, Index out, Index stride, const No
 }
 
 /// The network of a run: 6n + 2 layers as in He et al. 2015, section 4.2, weights drawn as PyTorch draws them by default,
-/// those of convolutions times run.scale. Very deep ones are checkpointed.
+/// those of convolutions times run.scale.
 inline Sequential<float> build(const Run& run, Index width, Index classes, Random& random) {
   const Norm<float> norm = norm_named(run.norm, random);
   const bool pre = run.connection == "pre";
@@ -59,7 +59,7 @@ inline Sequential<float> build(const Run& run, Index width, Index classes, Rando
       }
       in = out;
     }
-    if (run.depth > 200) layer = checkpointed(std::move(layer));
+    if (run.checkpointed) layer = checkpointed(std::move(layer));
     net.add("layer" + std::to_string(stage + 1), std::move(layer));
   }
   if (pre) norm_and_activation();

@@ -87,6 +87,7 @@ class Figures {
     }
     if (!s_.sweep_lr.empty()) figures.push_back(sweep("sweep_lr", "Learning rate", &Run::lr, s_.sweep_lr));
     if (!s_.sweep_scale.empty()) figures.push_back(sweep("sweep_scale", "Scale of the initial weights", &Run::scale, s_.sweep_scale));
+    if (!s_.memory_depths.empty()) figures.push_back(memory());
     return figures;
   }
 
@@ -171,6 +172,21 @@ class Figures {
         }
         figure.curves.push_back(std::move(curve));
       }
+    }
+    return figure;
+  }
+
+  Figure memory() const {
+    Figure figure{"memory", "Memory of one step, " + std::to_string(s_.memory_batch) + " images", "depth, layers",
+                  "most held by tensors, MB", true, true};
+    figure.curves = {{"all kept", 0, 0}, {"with checkpoints", 1, 1}, {"√depth", 6, 2}, {"parameters, gradients", 2, 3}};
+    const std::set<Index> depths(s_.memory_depths.begin(), s_.memory_depths.end());
+    const Index shallow = *depths.begin();
+    for (const Index depth : depths) {
+      const double x = static_cast<double>(depth), root = std::sqrt(x / static_cast<double>(shallow));
+      const std::array bytes{r_.memory(depth, false).peak, r_.memory(depth, true).peak,
+                             root * r_.memory(shallow, true).peak, r_.memory(depth, true).parameters};
+      for (std::size_t i = 0; i < bytes.size(); ++i) figure.curves[i].points.emplace_back(x, Spread({bytes[i] / 1e6}));
     }
     return figure;
   }

@@ -3,6 +3,7 @@
 
 #include "store.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -120,12 +121,23 @@ class Results {
   };
 
   Results(const std::vector<Run>& runs, const Store& store) {
-    for (const Run& run : runs) entries_.push_back({run, store[run]});
+    for (const Run& run : runs) (run.step_batch > 0 ? steps_ : entries_).push_back({run, store[run]});
   }
 
+  /// The trainings.
   const std::vector<Entry>& all() const { return entries_; }
 
-  /// The runs with these settings, ordered by seed; `lr` and `scale` as given.
+  /// What one step of a network took, and its parameters and gradients.
+  struct Memory {
+    double peak, parameters;
+  };
+  Memory memory(Index depth, bool checkpointed) const {
+    const auto is_it = [&](const Entry& e) { return e.run.depth == depth && e.run.checkpointed == checkpointed; };
+    const json& result = std::find_if(steps_.begin(), steps_.end(), is_it)->result;
+    return {number(result["peak_bytes"]), number(result["parameter_bytes"])};
+  }
+
+  /// The trainings with these settings, ordered by seed; `lr` and `scale` as given.
   std::vector<const Entry*> of(Index depth, const std::string& connection, const std::string& norm, double lr,
                                double scale = 1) const {
     std::vector<const Entry*> found;
@@ -145,7 +157,7 @@ class Results {
   }
 
  private:
-  std::vector<Entry> entries_;
+  std::vector<Entry> entries_, steps_;
 };
 
 }  // namespace study

@@ -81,7 +81,9 @@ class Worker {
 /// Does what is missing of `runs`, the longest first, `jobs` at a time. Returns false where Ctrl-C came first. What is
 /// finished stays in the store, whatever happens.
 inline bool do_missing(const std::vector<Run>& runs, Store& store, const Settings& s, int jobs, char** arguments) {
-  const auto work = [&](const Run& run) { return run.depth * s.train_images * s.epochs; };
+  const auto work = [&](const Run& run) {
+    return run.depth * (run.step_batch > 0 ? run.step_batch : s.train_images * s.epochs);
+  };
   std::vector<Run> missing;
   Index total = 0, done = 0, finished = 0;
   for (const Run& run : runs) {

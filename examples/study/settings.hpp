@@ -15,16 +15,20 @@ namespace study {
 using namespace residua;
 using nlohmann::json;
 
-/// One training: a cell of the grid, or of one of the sweeps.
+/// One training: a cell of the grid, or of one of the sweeps. Or one step, whose memory is measured.
 struct Run {
   Index depth;
   std::string connection, norm;
   std::uint64_t seed;
   double lr;
-  double scale;  ///< by which the initial weights are multiplied
+  double scale;          ///< by which the initial weights are multiplied
+  Index step_batch = 0;  ///< images of the one step; 0: a training
+  bool checkpointed = depth > 200;
 
   json described() const {
-    return {{"depth", depth}, {"connection", connection}, {"norm", norm}, {"seed", seed}, {"lr", lr}, {"scale", scale}};
+    json all = {{"depth", depth}, {"connection", connection}, {"norm", norm}, {"seed", seed}, {"lr", lr}, {"scale", scale}};
+    if (step_batch > 0) all.update({{"step_batch", step_batch}, {"checkpointed", checkpointed}});
+    return all;
   }
   std::string key() const { return described().dump(); }
 
@@ -43,6 +47,9 @@ struct Settings {
   Index sweep_depth = 20;
   std::vector<std::string> sweep_norms{"none", "batch"};
   std::vector<double> sweep_lr{0.01, 0.03, 0.3, 1}, sweep_scale{0.25, 0.5, 2, 4};
+
+  std::vector<Index> memory_depths{20, 56, 110, 302, 602, 1202};
+  Index memory_batch = 32;
 
   std::string data;  ///< CIFAR-10's folder; empty: textured shapes
   Index train_images = 10'000, test_images = 2'000;
@@ -64,6 +71,8 @@ struct Settings {
     sweep_depth = 8;
     sweep_lr = {0.001, 0.1};
     sweep_scale = {0.25, 4};
+    memory_depths = {20, 56, 110, 302, 602};
+    memory_batch = 16;
     train_images = 1400;
     test_images = 400;
     width = 8;
@@ -74,7 +83,8 @@ struct Settings {
     augment = false;
   }
 
-  /// The whole study, each run once: the grid, then learning rates and initial scales for one depth and the first seed.
+  /// The whole study, each run once: the grid, then learning rates and initial scales for one depth and the first seed,
+  /// then the memory of one step by depth.
   std::vector<Run> runs() const {
     std::vector<Run> all;
     std::set<std::string> keys;
@@ -96,6 +106,11 @@ struct Settings {
         if (!sweep_lr.empty() || !sweep_scale.empty()) add(middle);
         for (const double value : sweep_lr) add(middle.with(&Run::lr, value));
         for (const double value : sweep_scale) add(middle.with(&Run::scale, value));
+      }
+    }
+    for (const Index depth : memory_depths) {
+      for (const bool checkpointed : {false, true}) {
+        add({depth, "post", "batch", 1, 0, 1, memory_batch, checkpointed});
       }
     }
     return all;
