@@ -101,16 +101,22 @@ Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_s
   return total;
 }
 
+/// sum[c] += Σ x[row, c] for the wide rows of a block.
+template <typename S>
+void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum) {
+  wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
+    using V = decltype(zero);
+    store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
+  });
+}
+
 /// Σ_rows x[row, c].   x (rows, C) → (1, C)
 template <typename S>
 Tensor<S> column_sums(const S* x, Index rows, Index columns) {
   const WideRows wide(rows, columns);
   return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
     Tensor<S> wide_sum(Shape{wide.width}, S(0));
-    wide.for_each_vector<S>(block, [=, sum = wide_sum.data()](auto zero, Index at, Index c, Index n) {
-      using V = decltype(zero);
-      store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
-    });
+    add_wide_rows(wide, block, x, wide_sum.data());
     collapse(wide_sum.cdata(), wide, sums);
   });
 }
@@ -146,10 +152,7 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     Tensor<S> scratch(Shape{wide.width}, S(0));
     S* const sum = scratch.data();
     S* const mean = moments + block * 2 * columns;
-    wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
-      using V = decltype(zero);
-      store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
-    });
+    add_wide_rows(wide, block, x, sum);
     collapse(sum, wide, mean);
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);

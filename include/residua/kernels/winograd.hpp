@@ -252,14 +252,7 @@ struct WinogradTaps {
       const S* const corner = data + first * row_step + column * column_step;
       for (Index t = 0; t < 9; ++t) {
         const S* const from = corner + (turned ? 8 - t : t) * tap_step;
-        S* const tap = near + t * rows_at_once * span;
-        if (column_step == 1) {
-          for (Index r = 0; r < row_count; ++r) std::copy_n(from + r * row_step, count, tap + r * span);
-        } else {
-          for (Index c = 0; c < count; ++c) {
-            for (Index r = 0; r < row_count; ++r) tap[r * span + c] = from[r * row_step + c * column_step];
-          }
-        }
+        copy_matrix(from, row_step, column_step, row_count, count, near + t * rows_at_once * span, span);
       }
       for (Index r = 0; r < row_count; ++r) {
         const S* from_at[9];
