@@ -2,22 +2,18 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "temporary_folder.hpp"
+#include "io/folder.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -25,19 +21,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 std::size_t count_lines(const fs::path& path) {
   const std::string text = content(path);
   return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
 }
 
-class Study : public testing::Test {
+class Study : public InFolder {
  protected:
   /// A study of a few seconds, with `more` instead of or beside its flags.
   pid_t start(const fs::path& report, const std::vector<std::string>& more = {}) const {
@@ -50,38 +39,27 @@ class Study : public testing::Test {
       if (std::find(more.begin(), more.end(), flag) == more.end()) words.insert(words.end(), {flag, value});
     }
     words.insert(words.end(), more.begin(), more.end());
-    const pid_t child = fork();
-    if (child != 0) return child;
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const int out = ::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    ::dup2(out, STDOUT_FILENO);
-    ::dup2(out, STDERR_FILENO);
-    ::execv(arguments[0], arguments.data());
-    std::_Exit(127);
+    return start_program(std::move(words), out_);
   }
 
-  static int wait_for(pid_t child) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
+  static int exit_code(pid_t child) {
+    const int status = wait_for(child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
 
   /// The exit code, with what was said in `said`.
   int run(const fs::path& report, const std::vector<std::string>& more = {}) {
-    const int code = wait_for(start(report, more));
+    const int code = exit_code(start(report, more));
     said = content(out_);
     return code;
   }
 
-  TemporaryFolder folder_;
-  const fs::path out_ = folder_.path / "out";
+  const fs::path out_ = folder_ / "out";
   std::string said;
 };
 
 TEST_F(Study, EndsTheSameHoweverOftenItIsKilled) {
-  const fs::path whole = folder_.path / "whole", killed = folder_.path / "killed";
+  const fs::path whole = folder_ / "whole", killed = folder_ / "killed";
   const auto begin = std::chrono::steady_clock::now();
   ASSERT_EQ(run(whole), 0) << said;
   const auto whole_time = std::chrono::steady_clock::now() - begin;
@@ -116,18 +94,18 @@ TEST_F(Study, EndsTheSameHoweverOftenItIsKilled) {
 }
 
 TEST_F(Study, StopsAtAnInterruptAndGoesOn) {
-  const fs::path report = folder_.path / "report";
+  const fs::path report = folder_ / "report";
   const pid_t child = start(report);
   while (count_lines(report / "runs.jsonl") < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   ::kill(child, SIGINT);
-  EXPECT_EQ(wait_for(child), 130);
+  EXPECT_EQ(exit_code(child), 130);
   EXPECT_NE(content(out_).find("of 28 runs finished; the same command goes on from here"), std::string::npos) << content(out_);
   EXPECT_GE(count_lines(report / "runs.jsonl"), 2u);
   EXPECT_EQ(run(report), 0) << said;
 }
 
 TEST_F(Study, OutlivesAFullDisk) {
-  const fs::path whole = folder_.path / "whole", disk = folder_.path / "disk";
+  const fs::path whole = folder_ / "whole", disk = folder_ / "disk";
   fs::create_directories(disk);
   const auto resize = [&](const char* size, unsigned long how) { return ::mount("tmpfs", disk.c_str(), "tmpfs", how, size); };
   if (resize("size=40k", 0) != 0) GTEST_SKIP() << "needs the right to mount a tmpfs";
@@ -142,17 +120,17 @@ TEST_F(Study, OutlivesAFullDisk) {
 }
 
 TEST_F(Study, LetsOnlyOneAtATimeIntoAFolder) {
-  const fs::path report = folder_.path / "report";
+  const fs::path report = folder_ / "report";
   const pid_t first = start(report, {"--epochs", "100"});
   while (!fs::exists(report / "study.json")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_EQ(run(report), 1);
   EXPECT_NE(said.find("expected a folder that no other study is using"), std::string::npos) << said;
   ::kill(first, SIGTERM);
-  EXPECT_EQ(wait_for(first), 130);
+  EXPECT_EQ(exit_code(first), 130);
 }
 
 TEST_F(Study, TellsWhatIsWrongInOneLine) {
-  const fs::path report = folder_.path / "report";
+  const fs::path report = folder_ / "report";
   const auto refused = [&](const std::vector<std::string>& flags, int code, const std::string& part) {
     EXPECT_EQ(run(report, flags), code) << said;
     EXPECT_NE(said.find(part), std::string::npos) << said;
@@ -164,7 +142,7 @@ TEST_F(Study, TellsWhatIsWrongInOneLine) {
   refused({"--seeds", "0"}, 2, "seeds");
   refused({"--unknown"}, 2, "--unknown");
   refused({"--report", "/proc/report"}, 1, "/proc/report: could not create the folder: ");
-  refused({"--data", folder_.path.string()}, 1, "data_batch_1.bin");
+  refused({"--data", folder_.string()}, 1, "data_batch_1.bin");
 
   fs::create_directories(report);
   const auto settings = [&](const std::string& text) { std::ofstream(report / "study.json") << text; };

@@ -1,21 +1,19 @@
 // A training that is killed at any moment, or runs out of disk, ends as if it had never been disturbed.
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <residua/core/random.hpp>
 
 #include "io/folder.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -32,22 +30,7 @@ class KilledTraining : public InFolder {
                                    "--checkpoint-every", "1", "--resume",
                                    "--checkpoint", run.string(), "--history", run.string() + ".csv"};
     words.insert(words.end(), more.begin(), more.end());
-    const pid_t child = fork();
-    if (child != 0) return child;
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const int out = ::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    ::dup2(out, STDOUT_FILENO);
-    ::dup2(out, STDERR_FILENO);
-    ::execv(arguments[0], arguments.data());
-    std::_Exit(127);
-  }
-
-  static int wait_for(pid_t child) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return status;
+    return start_program(std::move(words), out_);
   }
 
   /// What is left of a run: its newest checkpoint and its history.
