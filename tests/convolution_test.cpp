@@ -239,6 +239,8 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 5, 5, 130, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // taps in several rounds
       {2, 38, 42, 3, 33, {7, 7}, {2, 2}, {3, 3}, {1, 1}, 1},         // a network's first layer
       {3, 9, 8, 16, 80, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of many channels
+      {3, 60, 60, 2, 3, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},          // several units of work a partial sum
+      {3, 60, 60, 2, 33, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // likewise, of many tiles
       {40, 4, 4, 16, 16, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},         // several images a unit
       {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
       {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights
