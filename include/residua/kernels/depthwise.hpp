@@ -42,20 +42,21 @@ namespace depthwise {
 template <Index bytes, Index row, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   if constexpr (row > 0) {
     V weight[row];
-    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const V*>(weights + s * channels + c);
+    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const InMemory*>(weights + s * channels + c);
     RESIDUA_UNROLL for (int q = 0; q < depthwise_pixels + row - 1; ++q) {
-      const V pixel = *reinterpret_cast<const V*>(x[q] + c);
+      const V pixel = *reinterpret_cast<const InMemory*>(x[q] + c);
       RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
         if (q - s >= 0 && q - s < depthwise_pixels) sum[q - s] += pixel * weight[s];
       }
     }
   } else {
     for (Index s = 0; s < rows.taps; ++s, x += rows.dilation) {
-      const V weight = *reinterpret_cast<const V*>(weights + s * channels + c);
+      const V weight = *reinterpret_cast<const InMemory*>(weights + s * channels + c);
       RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-        sum[p] += *reinterpret_cast<const V*>(x[p * rows.step] + c) * weight;
+        sum[p] += *reinterpret_cast<const InMemory*>(x[p * rows.step] + c) * weight;
       }
     }
   }
@@ -64,20 +65,21 @@ RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, con
 template <Index bytes, Index taps, typename S>
 RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels, S* const* y,
                            Epilogue<S> end) {
-  typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  typedef S V __attribute__((vector_size(bytes)));
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
     for (Index r = 0; r < rows.count; ++r) add_row<bytes, taps>(rows, rows.pixels[r] + first, weights[r], c, channels, sum);
-    const V bias = end.bias != nullptr ? *reinterpret_cast<const V*>(end.bias + c) : V{};
+    const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
     const Index count = std::min(lanes, channels - c);
     RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
       S* const to = y[p] + c;
       sum[p] += bias;
-      if (end.accumulate) sum[p] += *reinterpret_cast<const V*>(to);
+      if (end.accumulate) sum[p] += *reinterpret_cast<const InMemory*>(to);
       if (end.relu) sum[p] = sum[p] < 0 ? V{} : sum[p];
       if (count == lanes) {
-        *reinterpret_cast<V*>(to) = sum[p];
+        *reinterpret_cast<InMemory*>(to) = sum[p];
       } else {
         for (Index l = 0; l < count; ++l) to[l] = sum[p][l];
       }
