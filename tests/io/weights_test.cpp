@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <residua/blocks/convert.hpp>
+#include <residua/io/state_tensors.hpp>
 #include <residua/io/weights.hpp>
 
 #include "errors.hpp"
@@ -185,7 +186,7 @@ TEST_F(Weights, ComeInShards) {
   }
   write_safetensors(path("part-0.safetensors"), parts[0]);
   write_safetensors(path("part-1.safetensors"), parts[1]);
-  put(path("model.safetensors.index.json"), "{\"metadata\":{},\"weight_map\":{" + map + "}}");
+  put(path("model.safetensors.index.json"), " {\"metadata\":{\"total_size\":1,\"of\":[1,{\"a\":null}]},\"weight_map\":{" + map + "}}");
   load_weights(loaded, path("model.safetensors.index.json"));
   small_net::expect_same(small_net::state<float>(loaded), small_net::state<float>(net));
 
@@ -197,11 +198,19 @@ TEST_F(Weights, ComeInShards) {
   index("{\"weight_map\":{\"nothing\":\"part-0.safetensors\"}}");
   expect_refused(loaded, "bad.json", {"expected the tensors that the index lists, got '"});
   index("{\"weight_map\":{\"a\":1}}");
-  expect_refused(loaded, "bad.json", {"bad.json: expected the name of a file for 'a', got something else"});
+  expect_refused(loaded, "bad.json", {"bad.json: expected the name of a file for 'a', got 1"});
+  index("{\"weight_map\":{\"a\":{}}}");
+  expect_refused(loaded, "bad.json", {"bad.json: expected the name of a file for 'a', got an object"});
+  index("{\"weight_map\":[\"a\"]}");
+  expect_refused(loaded, "bad.json", {"bad.json: expected an object as weight_map, got an array"});
+  index("{\"weight_map\":{\"a\":\"b\",\"a\":\"c\"}}");
+  expect_refused(loaded, "bad.json", {"bad.json: expected names once, got 'a' twice"});
   index("{\"weight_map\":");
-  expect_refused(loaded, "bad.json", {"bad.json: expected an index: a JSON object with a weight_map"});
+  expect_refused(loaded, "bad.json", {"bad.json: expected an index of well-formed JSON, got one that is not: "});
+  index("{\"metadata\":{\"weight_map\":{\"a\":\"b\"}}}");
+  expect_refused(loaded, "bad.json", {"bad.json: expected an index with a weight_map, got none"});
   index(std::string(100'000, '['));
-  expect_refused(loaded, "bad.json", {"bad.json: expected an index: a JSON object with a weight_map"});
+  expect_refused(loaded, "bad.json", {"bad.json: expected an index of well-formed JSON, got one that is not: "});
   expect_refused(loaded, "nowhere.json", {"nowhere.json: could not open: No such file"});
 }
 

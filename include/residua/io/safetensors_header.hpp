@@ -13,11 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <residua/core/error.hpp>
 #include <residua/core/shape.hpp>
 #include <residua/io/dtype.hpp>
+#include <residua/io/json.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -50,15 +49,6 @@ inline constexpr std::uint64_t largest_safetensors_header = 100'000'000;
 inline constexpr std::uint64_t largest_json_number = std::uint64_t{1} << 53;
 inline constexpr std::string_view metadata_key = "__metadata__";
 
-/// A text from a file as a message shows it: its beginning, without what would control a terminal.
-inline std::string shown(std::string_view text) {
-  std::size_t length = std::min<std::size_t>(text.size(), 160);
-  while (length < text.size() && length > 0 && (text[length] & 0xC0) == 0x80) --length;  // not within a character
-  std::string result(text.substr(0, length));
-  std::replace_if(result.begin(), result.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; }, '?');
-  return length < text.size() ? result + "…" : result;
-}
-
 /// [2, 3], of numbers too large for a Shape.
 inline std::string listed(const std::vector<std::uint64_t>& numbers) {
   std::string text = "[";
@@ -66,11 +56,11 @@ inline std::string listed(const std::vector<std::uint64_t>& numbers) {
   return text + "]";
 }
 
-/// Hears from nlohmann-json what the header says, word by word, and refuses the first wrong one. (The tree that
-/// nlohmann-json would build keeps the last of several equal names, in silence.)
-class SafetensorsHeaderReader {
+/// Hears what the header says, word by word, and refuses the first wrong one.
+class SafetensorsHeaderReader final : public JsonReader {
  public:
-  SafetensorsHeaderReader(std::string_view place, std::uint64_t data_size) : place_(place), data_size_(data_size) {}
+  SafetensorsHeaderReader(std::string_view place, std::uint64_t data_size)
+      : JsonReader(place, "a header"), data_size_(data_size) {}
 
   /// Once all is heard, what holds between tensors: different names, and data without gap or overlap.
   SafetensorsHeader finish() && {
@@ -87,24 +77,24 @@ class SafetensorsHeaderReader {
       return tensors[a].name == tensors[b].name;
     });
     if (twice != by_name.end()) {
-      fail(place_, "expected names once, got tensor '", shown(tensors[*twice].name), "' twice");
+      fail(place(), "expected names once, got tensor '", shown(tensors[*twice].name), "' twice");
     }
 
     std::uint64_t covered = 0;
     for (const TensorInfo& tensor : tensors) {
       if (tensor.begin != covered) {
-        fail(place_, "expected tensors without gap or overlap, got '", shown(tensor.name), "' at bytes ", tensor.begin,
+        fail(place(), "expected tensors without gap or overlap, got '", shown(tensor.name), "' at bytes ", tensor.begin,
              " to ", tensor.end, " where the one before ends at ", covered);
       }
       covered = tensor.end;
     }
-    if (covered != data_size_) fail(place_, "expected tensors for all ", data_size_, " bytes of data, got ", covered);
+    if (covered != data_size_) fail(place(), "expected tensors for all ", data_size_, " bytes of data, got ", covered);
     return std::move(header_);
   }
 
-  // --- what nlohmann-json calls; false would mean to stop, but what is wrong throws ----------------------------------
+  // --- what is heard -------------------------------------------------------------------------------------------------
 
-  bool start_object(std::size_t) {
+  bool start_object(std::size_t) override {
     switch (next_) {
       case Next::header: object_ = Object::header; return true;
       case Next::metadata: object_ = Object::metadata; return true;
@@ -116,11 +106,11 @@ class SafetensorsHeaderReader {
     }
   }
 
-  bool key(std::string& key) {
+  bool key(std::string& key) override {
     switch (object_) {
       case Object::header:
         if (key == metadata_key) {
-          if (std::exchange(has_metadata_, true)) fail(place_, "expected names once, got '__metadata__' twice");
+          if (std::exchange(has_metadata_, true)) fail(place(), "expected names once, got '__metadata__' twice");
           next_ = Next::metadata;
         } else {
           tensor_.name = std::move(key);
@@ -130,20 +120,20 @@ class SafetensorsHeaderReader {
       case Object::metadata:
         key_ = std::move(key);
         next_ = Next::text;
-        if (header_.metadata.contains(key_)) fail(place_, where(), "expected names once, got this one twice");
+        if (header_.metadata.contains(key_)) fail(place(), where(), "expected names once, got this one twice");
         break;
       case Object::tensor: member(key);
     }
     return true;
   }
 
-  bool end_object() {
+  bool end_object() override {
     if (object_ == Object::tensor) end_tensor();
     object_ = Object::header;
     return true;
   }
 
-  bool string(std::string& text) {
+  bool string(std::string& text) override {
     if (next_ == Next::text) {
       header_.metadata.emplace(std::move(key_), std::move(text));
     } else if (next_ == Next::dtype) {
@@ -156,23 +146,23 @@ class SafetensorsHeaderReader {
     return true;
   }
 
-  bool start_array(std::size_t) {
+  bool start_array(std::size_t) override {
     if (next_ != Next::shape && next_ != Next::offsets) refuse("an array");
     next_ = next_ == Next::shape ? Next::size : Next::offset;
     numbers_.clear();
     return true;
   }
 
-  bool number_unsigned(std::uint64_t number) {
+  bool number_unsigned(std::uint64_t number) override {
     const bool expected = next_ == Next::size || next_ == Next::offset;
     if (!expected || number > largest_json_number) refuse(std::to_string(number));
     const Index most = next_ == Next::size ? Shape::max_rank : 2;
-    if (static_cast<Index>(numbers_.size()) == most) fail(place_, where(), "expected ", rule(), ", got more");
+    if (static_cast<Index>(numbers_.size()) == most) fail(place(), where(), "expected ", rule(), ", got more");
     numbers_.push_back(number);
     return true;
   }
 
-  bool end_array() {
+  bool end_array() override {
     if (next_ == Next::size) {
       end_shape();
     } else if (numbers_.size() == 2) {
@@ -182,15 +172,6 @@ class SafetensorsHeaderReader {
       refuse(listed(numbers_));
     }
     return true;
-  }
-
-  bool null() { refuse("null"); }
-  bool boolean(bool value) { refuse(value ? "true" : "false"); }
-  bool number_integer(std::int64_t number) { refuse("-" + std::to_string(0 - static_cast<std::uint64_t>(number))); }
-  bool number_float(double, const std::string& text) { refuse(shown(text)); }
-  bool binary(const nlohmann::json::binary_t&) { refuse("bytes"); }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) {
-    fail(place_, "expected a header of well-formed JSON, got one that is not: ", shown(error.what()));
   }
 
  private:
@@ -219,25 +200,26 @@ class SafetensorsHeaderReader {
     return "tensor '" + shown(tensor_.name) + "': ";
   }
 
-  [[noreturn]] void refuse(std::string_view got) const { fail(place_, where(), "expected ", rule(), ", got ", got); }
+  [[noreturn]] void refuse(std::string_view got) const { fail(place(), where(), "expected ", rule(), ", got ", got); }
+  bool other(std::string_view got) override { refuse(got); }
 
   void member(std::string_view key) {
     static constexpr std::array<std::pair<std::string_view, Next>, 3> members{
         {{"dtype", Next::dtype}, {"shape", Next::shape}, {"data_offsets", Next::offsets}}};
     for (std::size_t i = 0; i < members.size(); ++i) {
       if (key != members[i].first) continue;
-      if (std::exchange(found_[i], true)) fail(place_, where(), "expected names once, got ", key, " twice");
+      if (std::exchange(found_[i], true)) fail(place(), where(), "expected names once, got ", key, " twice");
       next_ = members[i].second;
       return;
     }
-    fail(place_, where(), "expected dtype, shape and data_offsets, got '", shown(key), "'");
+    fail(place(), where(), "expected dtype, shape and data_offsets, got '", shown(key), "'");
   }
 
   void end_shape() {
     std::uint64_t extent = 1;  // of the sizes that are not zero: no order of multiplication overflows
     for (std::uint64_t size : numbers_) {
       if (size > 0 && extent > largest_json_number / size) {
-        fail(place_, where(), "expected a shape of at most ", largest_json_number, " elements, got ", listed(numbers_));
+        fail(place(), where(), "expected a shape of at most ", largest_json_number, " elements, got ", listed(numbers_));
       }
       extent *= std::max<std::uint64_t>(size, 1);
     }
@@ -247,23 +229,22 @@ class SafetensorsHeaderReader {
 
   void end_tensor() {
     if (!std::all_of(found_.begin(), found_.end(), [](bool found) { return found; })) {
-      fail(place_, where(), "expected dtype, shape and data_offsets, got ", found_[0] ? "" : "no dtype ",
+      fail(place(), where(), "expected dtype, shape and data_offsets, got ", found_[0] ? "" : "no dtype ",
            found_[1] ? "" : "no shape ", found_[2] ? "" : "no data_offsets");
     }
     const TensorInfo& t = tensor_;
     if (t.begin > t.end || t.end > data_size_) {
-      fail(place_, where(), "expected data_offsets within the ", data_size_, " bytes of data, got [", t.begin, ", ",
+      fail(place(), where(), "expected data_offsets within the ", data_size_, " bytes of data, got [", t.begin, ", ",
            t.end, "]");
     }
     const std::uint64_t bytes = static_cast<std::uint64_t>(t.shape.size()) * size_of(t.dtype);
     if (t.end - t.begin != bytes) {
-      fail(place_, where(), "expected ", bytes, " bytes for ", t.dtype, " ", t.shape, ", got ", t.end - t.begin,
+      fail(place(), where(), "expected ", bytes, " bytes for ", t.dtype, " ", t.shape, ", got ", t.end - t.begin,
            " (data_offsets [", t.begin, ", ", t.end, "])");
     }
     header_.tensors.push_back(std::move(tensor_));
   }
 
-  std::string_view place_;
   std::uint64_t data_size_;
   SafetensorsHeader header_;
 
@@ -291,10 +272,8 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
     const std::string got = text.empty() ? "nothing" : detail::shown(text.substr(0, 1));
     fail(place, "expected a header that begins with '{', got ", got);
   }
-  // nlohmann-json takes a zero for the end of the text.
-  if (text.find('\0') != text.npos) fail(place, "expected a header of well-formed JSON, got a zero byte in it");
   detail::SafetensorsHeaderReader reader(place, data_size);
-  nlohmann::json::sax_parse(text, &reader);
+  reader.read(text);
   return std::move(reader).finish();
 }
 

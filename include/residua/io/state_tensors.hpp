@@ -62,7 +62,6 @@ template <typename S>
 struct ValueInFile<Tensor<S>> {
   using Stored = S;
 
-  static Tensor<S> write(const Tensor<S>& value, const StateEntry& entry) { return to_file_layout(value, entry.layout); }
   static Tensor<S> read(const Tensor<S>& t, const StateEntry& entry, const std::string&) {
     return from_file_layout(t, entry.layout);
   }
@@ -77,18 +76,9 @@ constexpr bool is_tensor = requires(Value& v) { v.cmatrix(); };
 inline TensorToWrite tensor_of(const StateEntry& entry) {
   return std::visit([&]<typename Value>(const Value* value) {
     if constexpr (is_tensor<Value>) {
-      if (is_count(entry)) return to_write(entry.name, value->template cast<std::int64_t>());
-    }
-    using InFile = ValueInFile<Value>;
-    if constexpr (!is_tensor<Value>) {
-      return to_write(entry.name, InFile::write(*value, entry));
+      return to_write(entry.name, *value, entry.layout);
     } else {
-      // Turned when its turn comes, so that one tensor at a time is there twice.
-      return TensorToWrite{entry.name, dtype_of<typename InFile::Stored>(),
-                           value->empty() ? value->shape() : file_shape(value->shape(), entry.layout),
-                           [entry, tensor = *value](const ByteSink& sink) {
-                             to_write(entry.name, InFile::write(tensor, entry)).bytes(sink);
-                           }};
+      return to_write(entry.name, ValueInFile<Value>::write(*value, entry));
     }
   }, entry.value);
 }

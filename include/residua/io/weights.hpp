@@ -11,8 +11,10 @@
 #include <variant>
 #include <vector>
 
+#include <residua/core/state.hpp>
+#include <residua/io/layout.hpp>
 #include <residua/io/sharded_file.hpp>
-#include <residua/io/state_tensors.hpp>
+#include <residua/io/write_safetensors.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -93,7 +95,7 @@ template <typename Net, typename S = typename Net::Scalar>
 void save_weights(const Net& net, const std::filesystem::path& path, std::map<std::string, std::string> metadata = {}) {
   std::vector<TensorToWrite> tensors;
   for (const auto& tensor : detail::named_tensors<S>(const_cast<Net&>(net))) {  // to be read only
-    tensors.push_back(detail::tensor_of({tensor.names[0], tensor.value, tensor.shape, tensor.layout}));
+    tensors.push_back(to_write(tensor.names[0], *tensor.value, tensor.layout));
     for (std::size_t i = 1; i < tensor.names.size(); ++i) metadata[tensor.names[i]] = tensor.names[0];
   }
   metadata.emplace("format", "pt");

@@ -18,6 +18,7 @@
 
 #include <residua/core/tensor.hpp>
 #include <residua/io/atomic_file.hpp>
+#include <residua/io/layout.hpp>
 #include <residua/io/safetensors_header.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -40,6 +41,17 @@ TensorToWrite to_write(std::string name, Tensor<T> tensor) {
   const Shape shape = tensor.shape();
   return {std::move(name), dtype_of<T>(), shape, [tensor = std::move(tensor)](const ByteSink& sink) {
             sink(std::as_bytes(std::span(tensor.cdata(), static_cast<std::size_t>(tensor.size()))));
+          }};
+}
+
+/// A tensor of a network under a name, in the order that files have it in; one with Layout::count as I64. Turned when its
+/// turn comes, so that one tensor at a time is there twice.
+template <typename S>
+TensorToWrite to_write(std::string name, Tensor<S> tensor, Layout layout) {
+  if (layout == Layout::count) return to_write(std::move(name), tensor.template cast<std::int64_t>());
+  const Shape shape = tensor.empty() ? tensor.shape() : file_shape(tensor.shape(), layout);
+  return {std::move(name), dtype_of<S>(), shape, [tensor = std::move(tensor), layout](const ByteSink& sink) {
+            to_write("", to_file_layout(tensor, layout)).bytes(sink);
           }};
 }
 
