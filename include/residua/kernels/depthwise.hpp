@@ -119,11 +119,12 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 
 }  // namespace depthwise
 
+// Short vectors are too few to keep the taps of a row.
 #define RESIDUA_DEPTHWISE(ISA, TARGET, BYTES)                                                                        \
   template <typename S>                                                                                              \
   TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,    \
                                      S* const* y, Epilogue<S> end) {                                                 \
-    const bool neighbours = rows.step == 1 && rows.dilation == 1;                                                    \
+    const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
     if (neighbours && rows.taps == 3) {                                                                              \
       depthwise::pixels<BYTES, 3>(rows, first, weights, channels, y, end);                                           \
     } else if (neighbours && rows.taps == 7) {                                                                       \
