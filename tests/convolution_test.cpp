@@ -256,8 +256,9 @@ TYPED_TEST(Convolutions, AtTheEdges) {
 
 TYPED_TEST(Convolutions, OfManyShapesByWinograd) {
   Random random(12);
-  const auto check = [&](Index N, Index H, Index W, Index C, Index K, Index padding_h, Index padding_w) {
-    const ConvolutionShape s{N, H, W, C, K, {3, 3}, {1, 1}, {padding_h, padding_w}, {1, 1}, 1, ConvAlgorithm::winograd};
+  const auto check = [&](Index N, Index H, Index W, Index C, Index K, Index padding_h, Index padding_w, Index groups = 1) {
+    const ConvolutionShape s{N, H, W, groups * C, groups * K, {3, 3}, {1, 1}, {padding_h, padding_w}, {1, 1}, groups,
+                             ConvAlgorithm::winograd};
     check_convolution<TypeParam>(s, false, random);
   };
   for (int trial = 0; trial < 150 && !this->HasFatalFailure(); ++trial) {
@@ -268,6 +269,11 @@ TYPED_TEST(Convolutions, OfManyShapesByWinograd) {
   }
   check(3, 33, 31, 20, 20, 1, 1);   // tiles in several blocks, and in several sums of the weight gradient
   check(2, 41, 40, 96, 100, 1, 0);  // one sum, in several rounds
+  check(2, 21, 20, 40, 36, 1, 1, 2);
+  check(1, 33, 20, 17, 20, 0, 1, 3);
+  check(3, 9, 10, 4, 4, 1, 1, 32);  // groups are taken together
+  check(2, 9, 10, 1, 2, 1, 1, 12);
+  check(1, 9, 10, 1, 1, 1, 1, 5);
 }
 
 TYPED_TEST(Convolutions, WinogradIsChosenWhereItIsFaster) {
@@ -281,7 +287,7 @@ TYPED_TEST(Convolutions, WinogradIsChosenWhereItIsFaster) {
   EXPECT_TRUE(without([](auto& o) { o.stride[0] = 2; }));
   EXPECT_TRUE(without([](auto& o) { o.kernel[1] = 1; }));
   EXPECT_TRUE(without([](auto& o) { o.dilation[1] = 2; }));
-  EXPECT_TRUE(without([](auto& o) { o.groups = 2; }));
+  EXPECT_TRUE(without([](auto& o) { o.groups = 4; }));
   EXPECT_TRUE(without([](auto& o) { o.C = 3; }));
   EXPECT_TRUE(without([](auto& o) { o.N = 1; }));
   EXPECT_TRUE(without([](auto& o) { o.algorithm = ConvAlgorithm::direct; }));
@@ -318,6 +324,7 @@ TYPED_TEST(Convolutions, WeightsAreScaledByOutputChannel) {
   using S = TypeParam;
   Random random(15);
   const ConvolutionShape shapes[] = {{1, 6, 5, 17, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd},
+                                     {1, 16, 15, 40, 60, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},
                                      {1, 6, 5, 18, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 18},
                                      {1, 6, 5, 6, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3}};
   for (const ConvolutionShape& s : shapes) {

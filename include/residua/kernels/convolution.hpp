@@ -1,11 +1,14 @@
 // Convolution: forward, input gradient, weight gradient, each by the algorithm that suits the sizes.
 #pragma once
 
-#include <optional>
+#include <algorithm>
+#include <span>
+#include <vector>
 
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/depthwise.hpp>
 #include <residua/kernels/direct_convolution.hpp>
+#include <residua/kernels/wide_groups.hpp>
 #include <residua/kernels/winograd.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
@@ -13,13 +16,13 @@ namespace residua::inline RESIDUA_ABI::kernels {
 /// Whether Winograd's algorithm can do it at all.
 inline bool winograd_applies(const ConvolutionShape& s) {
   const auto both = [](const Index (&v)[2], Index value) { return v[0] == value && v[1] == value; };
-  return both(s.kernel, 3) && both(s.stride, 1) && both(s.dilation, 1) && s.groups == 1;
+  return both(s.kernel, 3) && both(s.stride, 1) && both(s.dilation, 1);
 }
 
 /// Whether it is the faster one, for an image of any size.
 inline bool winograd_suits(const ConvolutionShape& s) {
   if (s.algorithm != ConvAlgorithm::automatic) return s.algorithm == ConvAlgorithm::winograd;
-  return winograd_applies(s) && s.C >= 16 && s.K >= 16;
+  return winograd_applies(s) && s.C / s.groups >= 16 && s.K / s.groups >= 16;
 }
 
 /// How the images of the result are cut into tiles, and that of the input gradient.
@@ -35,16 +38,42 @@ inline bool winograd_suits(const ConvolutionShape& s, const WinogradTiles& tiles
   return winograd_suits(s) && (s.algorithm == ConvAlgorithm::winograd || tiles.count() >= 24);
 }
 
-/// Weights (K, R, S, C/G) as products take them.
+/// Weights (K, R, S, C/G) as products take them, group by group.
 template <typename S>
-WinogradTaps<S> forward_taps(const S* weight, const ConvolutionShape& s) {
-  return {.data = weight, .rows = s.C, .columns = s.K, .row_step = 1, .tap_step = s.C, .column_step = 9 * s.C,
-          .turned = false};
+std::vector<WinogradTaps<S>> forward_taps(const S* weight, const ConvolutionShape& s) {
+  const Index cg = s.C / s.groups, kg = s.K / s.groups;
+  std::vector<WinogradTaps<S>> taps;
+  for (Index g = 0; g < s.groups; ++g) {
+    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = cg, .columns = kg, .row_step = 1, .tap_step = cg,
+                    .column_step = 9 * cg, .turned = false});
+  }
+  return taps;
 }
 template <typename S>
-WinogradTaps<S> backward_taps(const S* weight, const ConvolutionShape& s) {
-  return {.data = weight, .rows = s.K, .columns = s.C, .row_step = 9 * s.C, .tap_step = s.C, .column_step = 1,
-          .turned = true};
+std::vector<WinogradTaps<S>> backward_taps(const S* weight, const ConvolutionShape& s) {
+  const Index cg = s.C / s.groups, kg = s.K / s.groups;
+  std::vector<WinogradTaps<S>> taps;
+  for (Index g = 0; g < s.groups; ++g) {
+    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = kg, .columns = cg, .row_step = 9 * cg, .tap_step = cg,
+                    .column_step = 1, .turned = true});
+  }
+  return taps;
+}
+
+/// Winograd's algorithm with each group's `taps`, transformed or as they are: a few groups at once, so that what is
+/// between the transforms stays in the cache.   x (N, other, C), y (N, size, K)
+template <typename S, typename Taps>
+void winograd_convolution(const S* x, Index C, std::span<const Taps> taps, S* y, Index K, const WinogradTiles& tiles,
+                          const Epilogue<S>& end) {
+  const Index groups = static_cast<Index>(taps.size()), cg = C / groups, kg = K / groups;
+  parallel_ranges(groups, std::clamp<Index>(64 / std::max(cg, kg), 1, groups), [&](Index first, Index last) {
+    const Index count = last - first;
+    Epilogue<S> finish = end;
+    if (end.bias != nullptr) finish.bias = end.bias + first * kg;
+    winograd_convolution<S>({x + first * cg, count * cg, C},
+                            taps.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
+                            {y + first * kg, count * kg, K}, tiles, finish);
+  });
 }
 
 /// Weights that are used many times: packed, or for Winograd's algorithm transformed, which takes four times the memory.
@@ -52,23 +81,21 @@ template <typename S>
 class ConvolutionWeights {
  public:
   ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
-    if (winograd_suits(s)) {
-      transformed_ = winograd_weights(forward_taps(weight, s));
-    } else if (is_depthwise(s)) {
-      channelwise_ = depthwise_weights(weight, s, false);
+    const ConvolutionShape wide = with_wide_groups<S>(s);
+    if (wide.groups < s.groups) {
+      prepare(widened(weight, s, wide).cdata(), wide);
     } else {
-      packed_ = pack_weights(weight, s);
+      prepare(weight, s);
     }
   }
 
   /// Multiplies the weights of each output channel by its factor.
   void scale(const S* factor) {
-    if (transformed_) transformed_->scale_columns(factor);
     if (!channelwise_.empty()) {
       auto weights = channelwise_.matrix();
       weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
     }
-    for (Packed<S>& group : packed_) {
+    for (Packed<S>& group : groups_) {
       group.scale_columns(factor);
       factor += group.panels().columns;
     }
@@ -77,26 +104,41 @@ class ConvolutionWeights {
   /// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K)
   void convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
     if (transformed_) {
-      winograd_convolution(x, *transformed_, y, forward_tiles(s), end);
+      winograd_convolution(x, s.C, std::span<const Packed<S>>(groups_), y, s.K, forward_tiles(s), end);
     } else if (!channelwise_.empty()) {
       depthwise_convolution(x, channelwise_, y, s, end);
     } else {
-      direct_convolution(x, packed_, y, s, end);
+      direct_convolution(x, groups_, y, with_wide_groups<S>(s), end);
     }
   }
 
  private:
-  std::optional<Packed<S>> transformed_;
-  Tensor<S> channelwise_;  // (R, S, C)
-  PackedGroups<S> packed_;
+  void prepare(const S* weight, const ConvolutionShape& s) {
+    transformed_ = winograd_suits(s);
+    if (transformed_) {
+      groups_ = winograd_weights(std::span<const WinogradTaps<S>>(forward_taps(weight, s)));
+    } else if (s.depthwise()) {
+      channelwise_ = depthwise_weights(weight, s, false);
+    } else {
+      groups_ = pack_weights(weight, s);
+    }
+  }
+
+  bool transformed_ = false;
+  Tensor<S> channelwise_;   // (R, S, C)
+  PackedGroups<S> groups_;  // transformed or as they are
 };
 
 /// y = x ∗ weight, finished by `end`.   x (N, H, W, C), weight (K, R, S, C/G), y (N, H', W', K)
 template <typename S>
 void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, const Epilogue<S>& end) {
-  if (winograd_suits(s, forward_tiles(s))) {
-    winograd_convolution(x, forward_taps(weight, s), y, forward_tiles(s), end);
-  } else if (is_depthwise(s)) {
+  const ConvolutionShape wide = with_wide_groups<S>(s);
+  if (wide.groups < s.groups) {
+    convolution(x, widened(weight, s, wide).cdata(), y, wide, end);
+  } else if (winograd_suits(s, forward_tiles(s))) {
+    const std::vector<WinogradTaps<S>> taps = forward_taps(weight, s);
+    winograd_convolution(x, s.C, std::span(taps), y, s.K, forward_tiles(s), end);
+  } else if (s.depthwise()) {
     depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
   } else {
     direct_convolution(x, pack_weights(weight, s), y, s, end);
@@ -106,9 +148,13 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
 /// dx = dy ∗ turned weight.   dy (N, H', W', K), weight (K, R, S, C/G), dx (N, H, W, C)
 template <typename S>
 void convolution_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
-  if (winograd_suits(s, backward_tiles(s))) {
-    winograd_convolution<S>(dy, backward_taps(weight, s), dx, backward_tiles(s), {});
-  } else if (is_depthwise(s)) {
+  const ConvolutionShape wide = with_wide_groups<S>(s);
+  if (wide.groups < s.groups) {
+    convolution_input_gradient(dy, widened(weight, s, wide).cdata(), dx, wide);
+  } else if (winograd_suits(s, backward_tiles(s))) {
+    const std::vector<WinogradTaps<S>> taps = backward_taps(weight, s);
+    winograd_convolution(dy, s.K, std::span(taps), dx, s.C, backward_tiles(s), {});
+  } else if (s.depthwise()) {
     depthwise_input_gradient(dy, weight, dx, s);
   } else {
     direct_input_gradient(dy, weight, dx, s);
@@ -118,9 +164,18 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
 template <typename S>
 void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
-  if (winograd_suits(s, forward_tiles(s))) {
-    WinogradWeightGradient<S>(x, s.C, dy, s.K, dweight, forward_tiles(s)).run();
-  } else if (is_depthwise(s)) {
+  const ConvolutionShape wide = with_wide_groups<S>(s);
+  if (wide.groups < s.groups) {
+    Tensor<S> wide_gradient(wide.weight(), uninitialized);
+    convolution_weight_gradient(x, dy, wide_gradient.data(), wide);
+    narrow(wide_gradient.cdata(), wide, s, dweight);
+  } else if (winograd_suits(s, forward_tiles(s))) {
+    const Index cg = s.C / s.groups, kg = s.K / s.groups;
+    parallel_for(s.groups, [&](Index g) {
+      WinogradWeightGradient<S>({x + g * cg, cg, s.C}, {dy + g * kg, kg, s.K}, dweight + g * kg * 9 * cg,
+                                forward_tiles(s)).run();
+    });
+  } else if (s.depthwise()) {
     depthwise_weight_gradient(x, dy, dweight, s);
   } else {
     direct_weight_gradient(x, dy, dweight, s);

@@ -11,8 +11,8 @@ namespace residua::inline RESIDUA_ABI {
 enum class ConvAlgorithm {
   automatic,  ///< by the sizes
   direct,     ///< as the sum it is
-  winograd,   ///< with fewer multiplications, for 3 × 3 taps, stride 1, dilation 1 and one group; rounding errors in float
-              ///< stay below 2e-5 of the largest result
+  winograd,   ///< with fewer multiplications, for 3 × 3 taps, stride 1 and dilation 1; rounding errors in float stay
+              ///< below 2e-5 of the largest result
 };
 
 namespace kernels {
@@ -28,6 +28,7 @@ struct ConvolutionShape {
     const Index in = axis == 0 ? H : W;
     return (in + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis] + 1;
   }
+  bool depthwise() const { return groups > 1 && groups == C && groups == K; }
   Index taps() const { return kernel[0] * kernel[1]; }
   Shape input() const { return {N, H, W, C}; }
   Shape output() const { return {N, out(0), out(1), K}; }

@@ -140,9 +140,6 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_DEPTHWISE)
 #undef RESIDUA_DEPTHWISE
 
-/// Whether a convolution is depthwise.
-inline bool is_depthwise(const ConvolutionShape& s) { return s.groups == s.C && s.K == s.C && s.C > 1; }
-
 /// Weights (C, R, S) as (R, S, C), perhaps turned by half a turn.
 template <typename S>
 Tensor<S> depthwise_weights(const S* weight, const ConvolutionShape& s, bool turned) {

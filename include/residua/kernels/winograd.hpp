@@ -16,6 +16,7 @@
 #include <cstring>
 #include <numbers>
 #include <optional>
+#include <span>
 #include <type_traits>
 
 #include <residua/kernels/matmul.hpp>
@@ -265,24 +266,37 @@ struct WinogradTaps {
   }
 };
 
-/// All panels of G g Gᵀ, to be used more than once: as a packed matrix (36 · rows, columns).
+/// All panels of G g Gᵀ, to be used more than once: as a packed matrix (36 · rows, columns) for each group.
 template <typename S>
-Packed<S> winograd_weights(const WinogradTaps<S>& taps) {
-  Packed<S> all(36 * taps.rows, taps.columns);
-  parallel_for(all.panels().count(), [&](Index p) { taps.transform(p, all.panel(p)); });
+PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
+  PackedGroups<S> all;
+  for (const WinogradTaps<S>& group : taps) all.emplace_back(36 * group.rows, group.columns);
+  const Index panels = taps[0].panels().count();
+  parallel_for(static_cast<Index>(taps.size()) * panels, [&](Index i) {
+    const auto group = static_cast<std::size_t>(i / panels);
+    taps[group].transform(i % panels, all[group].panel(i % panels));
+  });
   return all;
 }
 
+/// Images of which some channels are looked at, such as those of one group.
+template <typename S>
+struct ChannelsOfImages {
+  S* data;
+  Index channels, step;  ///< how many; from one pixel to the next, in elements
+};
+
 /// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
-/// `panel(p, use)` calls use(panel p of the transformed taps), (36, C, width · lanes).
+/// `panel(g, p, use)` calls use(panel p of group g's transformed taps), (36, C/G, width · lanes).
 template <typename S, typename Panel>
-void winograd_convolution(const S* x, Index C, S* y, Index K, const WinogradTiles& tiles, const Epilogue<S>& end,
-                          Panel&& panel) {
+void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfImages<S>& y, Index groups,
+                          const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
+  const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups;
   const auto input = tile_transform<winograd::Input, S>(), output = tile_transform<winograd::Output, S>();
   std::optional<detail::OffPool> alone;  // to wake other threads takes longer than a small image
-  if (36 * tiles.count() * C * K < Index{1} << 22) alone.emplace();
+  if (36 * tiles.count() * cg * K < Index{1} << 22) alone.emplace();
   const Tensor<S> zeros(Shape{C});
-  const Panels<S> panels(K);
+  const Panels<S> panels(kg);
   parallel_ranges(tiles.count(), tiles.at_once(), [&](Index first, Index last) {
     const Index count = last - first;
     const WinogradDomain<S> v(count, C), m(count, K);
@@ -290,17 +304,18 @@ void winograd_convolution(const S* x, Index C, S* y, Index K, const WinogradTile
       const S* from[36];
       S* to[36];
       for (Index t = begin; t < stop; ++t) {
-        tiles.outer(first + t, x, C, zeros.cdata(), from);
+        tiles.outer(first + t, x.data, x.step, zeros.cdata(), from);
         v.values(t, to);
         input(from, to, C, {});
       }
     });
-    parallel_for(panels.count(), [&](Index p) {
+    parallel_for(groups * panels.count(), [&](Index i) {
+      const Index g = i / panels.count(), p = i % panels.count();
       const Index column = panels.first_column(p), width = panels.width_of(p);
-      panel(p, [&](const S* u) {
+      panel(g, p, [&](const S* u) {
         parallel_for(36, [&](Index f) {
-          multiply_panel(v.matrix(f), C, count, C, u + f * C * width * panels.lanes, width, m.matrix(f) + column, K,
-                         panels.columns_of(p), {});
+          multiply_panel(v.matrix(f) + g * cg, C, count, cg, u + f * cg * width * panels.lanes, width,
+                         m.matrix(f) + g * kg + column, K, panels.columns_of(p), {});
         });
       });
     });
@@ -310,29 +325,35 @@ void winograd_convolution(const S* x, Index C, S* y, Index K, const WinogradTile
       Tensor<S> outside(Shape{K});
       for (Index t = begin; t < stop; ++t) {
         m.values(t, from);
-        tiles.inner(first + t, y, K, outside.data(), to);
+        tiles.inner(first + t, y.data, y.step, outside.data(), to);
         output(from, to, K, end);
       }
     });
   });
 }
 
-/// The same with taps transformed before.
+/// The same with each group's taps transformed before.
 template <typename S>
-void winograd_convolution(const S* x, const Packed<S>& u, S* y, const WinogradTiles& tiles, const Epilogue<S>& end) {
-  winograd_convolution(x, u.depth() / 36, y, u.panels().columns, tiles, end,
-                       [&](Index p, auto&& use) { use(u.panel(p)); });
+void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const Packed<S>> u, const ChannelsOfImages<S>& y,
+                          const WinogradTiles& tiles, const Epilogue<S>& end) {
+  winograd_convolution(x, y, static_cast<Index>(u.size()), tiles, end, [&](Index g, Index p, auto&& use) {
+    use(u[static_cast<std::size_t>(g)].panel(p));
+  });
 }
 
-/// The same with taps as they are.
+/// The same with each group's taps as they are.
 template <typename S>
-void winograd_convolution(const S* x, const WinogradTaps<S>& taps, S* y, const WinogradTiles& tiles,
-                          const Epilogue<S>& end) {
-  if (tiles.at_once() < tiles.count()) return winograd_convolution(x, winograd_weights(taps), y, tiles, end);
-  const Panels<S> panels = taps.panels();  // each is needed once, and may stay in the cache until then
-  winograd_convolution(x, taps.rows, y, taps.columns, tiles, end, [&](Index p, auto&& use) {
-    Tensor<S> u(Shape{36, taps.rows, panels.width_of(p) * panels.lanes}, uninitialized);
-    taps.transform(p, u.data());
+void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const WinogradTaps<S>> taps,
+                          const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
+  if (tiles.at_once() < tiles.count()) {
+    const PackedGroups<S> u = winograd_weights(taps);
+    return winograd_convolution(x, std::span<const Packed<S>>(u), y, tiles, end);
+  }
+  const Panels<S> panels = taps[0].panels();  // each is needed once, and may stay in the cache until then
+  winograd_convolution(x, y, static_cast<Index>(taps.size()), tiles, end, [&](Index g, Index p, auto&& use) {
+    const WinogradTaps<S>& of_group = taps[static_cast<std::size_t>(g)];
+    Tensor<S> u(Shape{36, of_group.rows, panels.width_of(p) * panels.lanes}, uninitialized);
+    of_group.transform(p, u.data());
     use(u.cdata());
   });
 }
@@ -344,8 +365,9 @@ void winograd_convolution(const S* x, const WinogradTaps<S>& taps, S* y, const W
 template <typename S>
 class WinogradWeightGradient {
  public:
-  WinogradWeightGradient(const S* x, Index C, const S* dy, Index K, S* dtaps, const WinogradTiles& tiles)
-      : x_(x), C_(C), dy_(dy), K_(K), dtaps_(dtaps), tiles_(tiles), zeros_(Shape{std::max(C, K)}) {}
+  WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps,
+                         const WinogradTiles& tiles)
+      : x_(x), C_(x.channels), dy_(dy), K_(dy.channels), dtaps_(dtaps), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}) {}
 
   void run() const {
     const Index count = tiles_.count(), parts = C_ * K_ <= 8192 ? std::clamp<Index>(count / 32, 1, 16) : 1;
@@ -382,10 +404,10 @@ class WinogradWeightGradient {
       const S* from[36];
       S* to[36];
       for (Index t = a; t < b; ++t) {
-        tiles_.outer(first + t, x_, C_, zeros_.cdata(), from);
+        tiles_.outer(first + t, x_.data, x_.step, zeros_.cdata(), from);
         v.values(t, to);
         input(from, to, C_, {});
-        tiles_.inner(first + t, dy_, K_, zeros_.cdata(), from);
+        tiles_.inner(first + t, dy_.data, dy_.step, zeros_.cdata(), from);
         m.values(t, to);
         gradient(from, to, K_, {});
       }
@@ -418,9 +440,9 @@ class WinogradWeightGradient {
     }
   }
 
-  const S* x_;
+  ChannelsOfImages<const S> x_;
   Index C_;
-  const S* dy_;
+  ChannelsOfImages<const S> dy_;
   Index K_;
   S* dtaps_;
   WinogradTiles tiles_;

@@ -129,8 +129,8 @@ class Conv2d : public Network<Conv2d<S>, S> {
            " and ", o.out_channels);
     }
     if (o.algorithm == ConvAlgorithm::winograd && !kernels::winograd_applies(detail::convolution_shape(o))) {
-      fail("Conv2d", "expected kernel_size 3, stride 1, dilation 1 and one group for ConvAlgorithm::winograd, got ",
-           o.kernel_size, ", ", o.stride, ", ", o.dilation, " and ", o.groups);
+      fail("Conv2d", "expected kernel_size 3, stride 1 and dilation 1 for ConvAlgorithm::winograd, got ", o.kernel_size,
+           ", ", o.stride, " and ", o.dilation);
     }
     return o;
   }
