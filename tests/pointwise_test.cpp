@@ -1,5 +1,6 @@
 // Activations, softmax, dropout and flatten: formulas in double, difference quotients, edges, memory, threads.
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numbers>
 #include <string>
@@ -13,6 +14,7 @@
 #include <residua/layers/flatten.hpp>
 #include <residua/layers/gelu.hpp>
 #include <residua/layers/leaky_relu.hpp>
+#include <residua/layers/relu.hpp>
 #include <residua/layers/sigmoid.hpp>
 #include <residua/layers/silu.hpp>
 #include <residua/layers/softmax.hpp>
@@ -38,6 +40,31 @@ void expect_right_gradient(L layer, const Tensor<double>& x, Mode mode = Mode::t
 template <typename S> class Pointwise : public testing::Test {};
 using Scalars = testing::Types<float, double>;
 TYPED_TEST_SUITE(Pointwise, Scalars);
+
+TYPED_TEST(Pointwise, ReLUPassesGradientsWhereItPassedNumbers) {
+  using S = TypeParam;
+  Random random(3);
+  const S specials[] = {S(0), -S(0), static_cast<S>(nan), static_cast<S>(infinity), -static_cast<S>(infinity),
+                        std::numeric_limits<S>::denorm_min(), -std::numeric_limits<S>::denorm_min()};
+  for (const Index size : {0, 1, 3, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1000, 32767, 32768, 32769, 100001}) {
+    Tensor<S> x(Shape{size}, uninitialized), dy(Shape{size}, uninitialized);
+    for (Index i = 0; i < size; ++i) {
+      x.data()[i] = random.chance(0.2) ? specials[random.below(7)] : static_cast<S>(random.normal());
+      dy.data()[i] = static_cast<S>(i + 1);
+    }
+    ReLU<S> relu;
+    Tape<S> tape(random);
+    const Tensor<S> y = relu.forward(x, tape), dx = relu.backward(dy, tape);
+    for (Index i = 0; i < size; ++i) {
+      const S v = x.cdata()[i], passed = y.cdata()[i];
+      ASSERT_TRUE(v < 0 ? passed == 0 && !std::signbit(passed) : passed == v || std::isnan(v)) << i << " of " << size;
+      ASSERT_EQ(dx.cdata()[i], v <= 0 ? S(0) : dy.cdata()[i]) << v << " at " << i << " of " << size;
+    }
+    Tape<S> prediction;
+    const Tensor<S> predicted = relu.forward(x, prediction);
+    EXPECT_EQ(std::memcmp(predicted.cdata(), y.cdata(), static_cast<std::size_t>(size) * sizeof(S)), 0);
+  }
+}
 
 // --- functions of vectors --------------------------------------------------------------------------------------------
 
