@@ -372,6 +372,7 @@ class WinogradWeightGradient {
   void run() const {
     const Index count = tiles_.count(), parts = C_ * K_ <= 8192 ? std::clamp<Index>(count / 32, 1, 16) : 1;
     const Index at_once = parts == 1 ? 128 : 32, size = blocks() * block_size();
+    if (count <= at_once) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
     S* const sum = sums.data();
     parallel_for(parts, [&](Index part) {
@@ -396,6 +397,17 @@ class WinogradWeightGradient {
   Index rows() const { return micro_kernels<S>().tile_rows; }
   Index blocks() const { return (K_ + rows() - 1) / rows(); }
   Index block_size() const { return 36 * rows() * C_; }
+
+  /// With all tiles at once no sum is kept for longer than it is worked on.
+  void run_in_one_round(Index count) const {
+    const WinogradDomain<S> v(count, C_), m(count, K_);
+    transform(0, count, v, m);
+    parallel_for(blocks(), [&](Index block) {
+      Tensor<S> sum(Shape{block_size()}, uninitialized);
+      multiply(v, m, count, block, sum.data(), false);
+      finish(block, sum.cdata());
+    });
+  }
 
   /// Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
   void transform(Index first, Index last, const WinogradDomain<S>& v, const WinogradDomain<S>& m) const {
