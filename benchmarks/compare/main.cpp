@@ -102,7 +102,6 @@ void compare_all(const Settings& settings, const std::vector<Case>& cases) {
   if (!settings.json.empty()) file.open(settings.json);
   if (!file) fail(settings.json, "expected a file that can be written, got one that cannot");
 
-  use_threads(settings.threads);
   const Peaks peaks = measure_peaks(settings.threads);
   nlohmann::ordered_json json = as_json(settings, peaks);
   print_heading(settings, peaks);
@@ -112,7 +111,7 @@ void compare_all(const Settings& settings, const std::vector<Case>& cases) {
       std::printf("%-42s skipped: no %s\n", c.name.c_str(), c.missing.c_str());
       continue;
     }
-    const Result result = run(c, settings.rounds);
+    const Result result = run(c, settings.rounds, [&] { use_threads(settings.threads); });
     print_line(result, peaks);
     json["cases"].push_back(as_json(result));
     if (!result.difference.agrees()) ++disagree;

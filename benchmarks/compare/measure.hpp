@@ -5,10 +5,14 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "process.hpp"
 
 namespace compare {
 
@@ -46,7 +50,7 @@ struct Comparison {
   Side ours;
   std::vector<Way> peer;
   double flops = 0, bytes = 0;             ///< of the work; 0 where not counted
-  std::function<Difference()> difference;  ///< called once, before anything is measured
+  std::function<Difference()> difference;
 };
 
 /// A comparison by name, with its tensors and networks made only when it is run.
@@ -87,40 +91,57 @@ class Repeated {
     times_ = std::max(1, static_cast<int>(5e-3 / once + 0.5));
   }
 
-  void round() {
-    // The other side's threads wait for more work for a while, and would take this one's cores.
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  /// Seconds of one repetition.
+  double round() {
     side_();
     double sum = 0;
     for (int i = 0; i < times_; ++i) sum += side_();
-    rounds_.push_back(sum / times_);
+    return sum / times_;
   }
-
-  Times times() const { return Times(rounds_); }
 
  private:
   Side side_;
   int times_;
-  std::vector<double> rounds_;
 };
 
-/// Runs both sides of a case in turns, so that what else the machine does meets both.
-inline Result run(const Case& c, int rounds) {
-  const Comparison comparison = c.make();
-  const Difference difference = comparison.difference();
-  Repeated ours(comparison.ours);
-  std::vector<Repeated> ways;
-  for (const Way& way : comparison.peer) ways.emplace_back(way.run);
+/// Runs both sides of a case in turns, so that what else the machine does meets both: each in a process of its own, which
+/// calls `prepare` first.
+inline Result run(const Case& c, int rounds, const std::function<void()>& prepare) {
+  // What both sides must be made for is told by one more process.
+  Process teller(c.name, [&] {
+    prepare();
+    return [comparison = c.make()] {
+      const Difference difference = comparison.difference();
+      nlohmann::json told{{"flops", comparison.flops}, {"bytes", comparison.bytes}, {"allowed", difference.allowed}};
+      if (!std::isnan(difference.value)) told["difference"] = difference.value;
+      for (const Way& way : comparison.peer) told["ways"].push_back(way.name);
+      return told.dump();
+    };
+  });
+  const nlohmann::json told = nlohmann::json::parse(teller.turn());
+
+  const auto side = [&](std::function<Side(const Comparison&)> of) {
+    return std::make_unique<Process>(c.name, [&c, &prepare, of] {
+      prepare();
+      auto repeated = std::make_shared<Repeated>(of(c.make()));
+      return [repeated] { return nlohmann::json(repeated->round()).dump(); };
+    });
+  };
+  std::vector<std::unique_ptr<Process>> sides;
+  sides.push_back(side([](const Comparison& made) { return made.ours; }));
+  for (std::size_t i = 0; i < told["ways"].size(); ++i) {
+    sides.push_back(side([i](const Comparison& made) { return made.peer[i].run; }));
+  }
+  std::vector<std::vector<double>> seconds(sides.size());
   for (int i = 0; i < rounds; ++i) {
-    ours.round();
-    for (Repeated& way : ways) way.round();
+    for (std::size_t k = 0; k < sides.size(); ++k) seconds[k].push_back(std::stod(sides[k]->turn()));
   }
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < ways.size(); ++i) {
-    if (ways[i].times().median < ways[best].times().median) best = i;
+  std::size_t best = 1;
+  for (std::size_t k = 2; k < sides.size(); ++k) {
+    if (Times(seconds[k]).median < Times(seconds[best]).median) best = k;
   }
-  return {c.name, comparison.peer[best].name, ours.times(), ways[best].times(), comparison.flops, comparison.bytes,
-          difference};
+  return {c.name, told["ways"][best - 1], Times(seconds[0]), Times(seconds[best]), told["flops"], told["bytes"],
+          {told.value("difference", std::nan("")), told["allowed"]}};
 }
 
 }  // namespace compare

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <memory>
+#include <random>
 #include <thread>
+#include <vector>
 
 #include "measure.hpp"
 
@@ -12,20 +13,28 @@ namespace compare {
 
 namespace {
 
-// One loop of multiply-adds that do not wait for each other, all in registers, compiled for one instruction set.
-// Returns the floating-point operations done; what it computes goes to `sink`, so that the compiler keeps it.
+constexpr int chains = 12;
+struct Numbers {
+  float x[16 * chains], b[16], minus_one[16];
+};
+
+// One loop of multiply-adds that do not wait for each other, all in registers, compiled for one instruction set: x becomes
+// b − x and then x again, so that no bits come to rest, as they do not in real work; a processor that may clock higher where
+// they do would show a peak that no work reaches.
+// Returns the floating-point operations done. `numbers` are x and b, and take what is computed, so that the compiler keeps it.
 #define COMPARE_MULTIPLY_ADDS(ISA, TARGET, BYTES)                                                            \
-  TARGET double multiply_adds_##ISA(float* sink) {                                                           \
-    typedef float Vector __attribute__((vector_size(BYTES), aligned(4)));                                    \
-    constexpr int chains = 12, steps = 1 << 20;                                                              \
-    Vector sum[chains] = {}, a = {}, b = {};                                                                 \
-    a += sink[0];                                                                                            \
-    b += sink[1];                                                                                            \
+  TARGET double multiply_adds_##ISA(Numbers& numbers) {                                                      \
+    typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));                         \
+    constexpr int steps = 1 << 20;                                                                           \
+    auto* const memory = reinterpret_cast<Vector*>(numbers.x);                                               \
+    const Vector a = *reinterpret_cast<const Vector*>(numbers.minus_one);                                    \
+    const Vector b = *reinterpret_cast<const Vector*>(numbers.b);                                            \
+    Vector x[chains];                                                                                        \
+    for (int i = 0; i < chains; ++i) x[i] = memory[i];                                                       \
     for (int step = 0; step < steps; ++step) {                                                               \
-      COMPARE_UNROLL for (int i = 0; i < chains; ++i) sum[i] = sum[i] * a + b;                               \
+      COMPARE_UNROLL for (int i = 0; i < chains; ++i) x[i] = x[i] * a + b;                                   \
     }                                                                                                        \
-    for (int i = 0; i < chains; ++i) a += sum[i];                                                            \
-    std::memcpy(sink, &a, sizeof a);                                                                         \
+    for (int i = 0; i < chains; ++i) memory[i] = x[i];                                                       \
     return 2.0 * chains * steps * (BYTES / 4);                                                               \
   }
 #if defined(__clang__)
@@ -53,11 +62,15 @@ double best_seconds(int threads, const std::function<void(int)>& work) {
   return best;
 }
 
-double flops_per_second(int threads, double (*multiply_adds)(float*)) {
+double flops_per_second(int threads, double (*multiply_adds)(Numbers&)) {
   std::vector<double> done(static_cast<std::size_t>(threads));
   const double time = best_seconds(threads, [&](int thread) {
-    float sink[16] = {0.5f, 0.25f};
-    done[static_cast<std::size_t>(thread)] = multiply_adds(sink);
+    Numbers numbers;
+    std::mt19937 random(1);
+    for (float& x : numbers.x) x = std::uniform_real_distribution<float>(-1, 1)(random);
+    for (float& b : numbers.b) b = std::uniform_real_distribution<float>(-1, 1)(random);
+    std::fill_n(numbers.minus_one, 16, -1.0f);
+    done[static_cast<std::size_t>(thread)] = multiply_adds(numbers);
   });
   return done[0] * threads / time;
 }
