@@ -91,15 +91,18 @@ class ThreadPool {
       blocks_ = blocks;
       next_.store(0, std::memory_order_relaxed);
       error_ = nullptr;
-      job_.fetch_add(1, std::memory_order_release);
       open_ = true;
+      job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
     wake_.notify_all();
     take_blocks(body, blocks, {0, static_cast<std::uint32_t>(threads())});
     {
       std::unique_lock lock(mutex_);
       open_ = false;
-      idle_.wait(lock, [&] { return working_ == 0; });
+      lock.unlock();
+      spin_while([&] { return working_.load(std::memory_order_acquire) != 0; });
+      lock.lock();
+      idle_.wait(lock, [&] { return working_.load(std::memory_order_acquire) == 0; });
     }
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
@@ -157,20 +160,20 @@ class ThreadPool {
 
   void work(std::uint64_t seen, ParallelPlace place) {
     while (true) {
-      // The next job of a network comes within microseconds: look for it a while before going to sleep.
-      for (int spin = 0; spin < 4000 && job_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      spin_while([&] { return job_.load(std::memory_order_acquire) == seen; });
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
       seen = job_.load(std::memory_order_relaxed);
       if (stopping_) return;
       if (!open_) continue;
-      ++working_;
+      working_.fetch_add(1, std::memory_order_relaxed);
       const BlockBody body = body_;
       const Index blocks = blocks_;
       lock.unlock();
       take_blocks(body, blocks, place);
-      lock.lock();
-      if (--working_ == 0) idle_.notify_one();
+      if (working_.fetch_sub(1, std::memory_order_acq_rel) > 1) continue;
+      lock.lock();  // the caller is either before its look at working_ or waits
+      idle_.notify_one();
     }
   }
 
@@ -186,10 +189,15 @@ class ThreadPool {
     parallel_place() = {};
   }
 
-  static void pause() {
+  /// Looks for a while before its caller goes to sleep: the end of a job, and the next job of a network, come within
+  /// microseconds, and to be woken takes longer.
+  template <typename Condition>
+  static void spin_while(Condition&& condition) {
+    for (int spin = 0; spin < 10'000 && condition(); ++spin) {
 #if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
+      __builtin_ia32_pause();
 #endif
+    }
   }
 
   std::mutex busy_;  // held by the one caller whose job the pool runs
@@ -202,7 +210,7 @@ class ThreadPool {
   std::atomic<std::uint64_t> job_{0};
   std::atomic<Index> next_{0};
   bool open_ = false, stopping_ = false;
-  int working_ = 0;
+  std::atomic<int> working_{0};  // workers on the job; grows under the mutex alone
   BlockBody body_{};
   Index blocks_ = 0;
   std::exception_ptr error_;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include <residua/core/elementwise.hpp>
@@ -78,7 +79,9 @@ class Packed {
   /// Fills rows first … first + count - 1 with b[k, n] = from[k · row_step + n · column_step].
   void fill(Index first, Index count, const S* from, Index row_step, Index column_step) {
     S* const data = data_.data();
-    for (Index p = 0; p < panels_.count(); ++p) {
+    std::optional<detail::OffPool> alone;  // to wake other threads takes longer than a small matrix
+    if (count * panels_.columns < Index{1} << 16) alone.emplace();
+    parallel_for(panels_.count(), [&](Index p) {
       const Index span = panels_.width_of(p) * panels_.lanes, used = panels_.columns_of(p);
       S* to = data + panels_.first_column(p) * depth_ + first * span;
       const S* source = from + panels_.first_column(p) * column_step;
@@ -87,7 +90,7 @@ class Packed {
         copy_matrix(source + k * row_step, row_step, column_step, rows, used, to + k * span, span);
         for (Index r = k; used < span && r < k + rows; ++r) std::fill_n(to + r * span + used, span - used, S(0));
       }
-    }
+    });
   }
 
   /// b[k, n] *= factor[n].
@@ -136,14 +139,14 @@ class RowTable {
     const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
     const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
     const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
-    for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
-      const Index count = std::min(taps_at_once, tap_count - first);
-      for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
-        const Index ks = std::min(depth_at_once, depth - k);
-        const bool starts = first == 0 && k == 0;
-        const bool ends = first + count >= tap_count && k + ks >= depth;
-        for (Index p = 0; p < panels.count(); ++p) {
-          const Index column = panels.first_column(p), width = panels.width_of(p);
+    parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
+      const Index column = panels.first_column(p), width = panels.width_of(p);
+      for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
+        const Index count = std::min(taps_at_once, tap_count - first);
+        for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
+          const Index ks = std::min(depth_at_once, depth - k);
+          const bool starts = first == 0 && k == 0;
+          const bool ends = first + count >= tap_count && k + ks >= depth;
           const S* panel = b.panel(p) + (first * depth + k) * width * panels.lanes;
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
@@ -160,7 +163,7 @@ class RowTable {
           }
         }
       }
-    }
+    });
   }
 
  private:

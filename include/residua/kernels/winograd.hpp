@@ -172,8 +172,10 @@ struct WinogradTiles {
   Index columns() const { return (size[1] + 3) / 4; }
   Index count() const { return N * rows() * columns(); }
 
-  /// How many tiles are worked on together: a few that stay in the cache, or all where they are not many.
-  Index at_once() const { return count() <= 128 ? count() : std::min<Index>(32, count() / 64 * 8); }
+  /// How many tiles are worked on together: a few that stay in the cache, or all where they are not many and the taps are.
+  Index at_once(Index C, Index K) const {
+    return count() <= 128 && C * K > 8192 ? count() : std::clamp<Index>(count() / 64 * 8, 8, 32);
+  }
 
   /// Where the tile's 4 × 4 pixels lie in (N, size, C), or `outside`.
   template <typename T>
@@ -229,6 +231,10 @@ class WinogradDomain {
   S* begin_;
 };
 
+/// How many rows each of the 36 matrices of transformed taps takes: one more than it has, so that they do not meet in the
+/// cache.
+inline Index winograd_rows(Index rows) { return rows + 1; }
+
 /// The taps of a convolution, for products (rows) · (rows, columns):  taps[row, t, column], t = 0 … 8, at any steps.
 /// `turned`: by half a turn, as the input gradient has them.
 template <typename S>
@@ -240,7 +246,7 @@ struct WinogradTaps {
 
   Panels<S> panels() const { return Panels<S>(columns); }
 
-  /// G g Gᵀ for the columns of a panel: 36 packed matrices (rows, width · lanes), one after the other.
+  /// G g Gᵀ for the columns of a panel: 36 packed matrices (rows, width · lanes), winograd_rows apart.
   void transform(Index panel, S* to) const {
     const Panels<S> all = panels();
     const Index column = all.first_column(panel), count = all.columns_of(panel), span = all.width_of(panel) * all.lanes;
@@ -259,18 +265,18 @@ struct WinogradTaps {
         const S* from_at[9];
         S* to_at[36];
         for (Index t = 0; t < 9; ++t) from_at[t] = near + (t * rows_at_once + r) * span;
-        for (Index f = 0; f < 36; ++f) to_at[f] = to + (f * rows + first + r) * span;
+        for (Index f = 0; f < 36; ++f) to_at[f] = to + (f * winograd_rows(rows) + first + r) * span;
         transform(from_at, to_at, span, {});
       }
     }
   }
 };
 
-/// All panels of G g Gᵀ, to be used more than once: as a packed matrix (36 · rows, columns) for each group.
+/// All panels of G g Gᵀ, to be used more than once: as one packed matrix of 36 for each group.
 template <typename S>
 PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
   PackedGroups<S> all;
-  for (const WinogradTaps<S>& group : taps) all.emplace_back(36 * group.rows, group.columns);
+  for (const WinogradTaps<S>& group : taps) all.emplace_back(36 * winograd_rows(group.rows), group.columns);
   const Index panels = taps[0].panels().count();
   parallel_for(static_cast<Index>(taps.size()) * panels, [&](Index i) {
     const auto group = static_cast<std::size_t>(i / panels);
@@ -287,7 +293,7 @@ struct ChannelsOfImages {
 };
 
 /// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
-/// `panel(g, p, use)` calls use(panel p of group g's transformed taps), (36, C/G, width · lanes).
+/// `panel(g, p, use)` calls use(panel p of group g's transformed taps), (36, winograd_rows(C/G), width · lanes).
 template <typename S, typename Panel>
 void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfImages<S>& y, Index groups,
                           const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
@@ -297,7 +303,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
   if (36 * tiles.count() * cg * K < Index{1} << 22) alone.emplace();
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
-  parallel_ranges(tiles.count(), tiles.at_once(), [&](Index first, Index last) {
+  parallel_ranges(tiles.count(), tiles.at_once(cg, kg), [&](Index first, Index last) {
     const Index count = last - first;
     const WinogradDomain<S> v(count, C), m(count, K);
     parallel_ranges(count, 8, [&](Index begin, Index stop) {
@@ -314,7 +320,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
       const Index column = panels.first_column(p), width = panels.width_of(p);
       panel(g, p, [&](const S* u) {
         parallel_for(36, [&](Index f) {
-          multiply_panel(v.matrix(f) + g * cg, C, count, cg, u + f * cg * width * panels.lanes, width,
+          multiply_panel(v.matrix(f) + g * cg, C, count, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
                          m.matrix(f) + g * kg + column, K, panels.columns_of(p), {});
         });
       });
@@ -345,14 +351,14 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const Pa
 template <typename S>
 void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const WinogradTaps<S>> taps,
                           const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
-  if (tiles.at_once() < tiles.count()) {
+  if (tiles.at_once(taps[0].rows, taps[0].columns) < tiles.count()) {
     const PackedGroups<S> u = winograd_weights(taps);
     return winograd_convolution(x, std::span<const Packed<S>>(u), y, tiles, end);
   }
   const Panels<S> panels = taps[0].panels();  // each is needed once, and may stay in the cache until then
   winograd_convolution(x, y, static_cast<Index>(taps.size()), tiles, end, [&](Index g, Index p, auto&& use) {
     const WinogradTaps<S>& of_group = taps[static_cast<std::size_t>(g)];
-    Tensor<S> u(Shape{36, of_group.rows, panels.width_of(p) * panels.lanes}, uninitialized);
+    Tensor<S> u(Shape{36, winograd_rows(of_group.rows), panels.width_of(p) * panels.lanes}, uninitialized);
     of_group.transform(p, u.data());
     use(u.cdata());
   });
