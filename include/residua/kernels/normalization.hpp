@@ -31,21 +31,39 @@ struct RowNorm {
 /// Rows longer than this are read piece by piece, each piece twice while it is in the cache.
 inline constexpr Index row_piece = 4096;
 
+/// Σ f(x[i])
+template <typename V, typename S, typename F>
+RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
+  V sums[4];
+  Index i = 0;
+  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
+    RESIDUA_UNROLL for (Index k = 0; k < 4; ++k) sums[k] += f(load<V>(x + i + k * V::lanes));
+  }
+  for (; i + V::lanes <= n; i += V::lanes) sums[0] += f(load<V>(x + i));
+  if (i < n) {
+    S last[V::lanes] = {};
+    store<V>(last, f(load<V>(x + i, n - i)), n - i);
+    sums[1] += load<V>(last);
+  }
+  return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
 /// Mean (0 where not `centered`) and variance around it, in two passes over each piece of the row.
-template <typename S>
-std::pair<S, S> row_moments(const S* x, Index n, bool centered) {
-  double mean = 0, squares = 0;
+template <typename V, typename S>
+RESIDUA_INLINE void row_moments(const S* x, Index n, bool centered, S& mean, S& variance) {
+  double center = 0, squares = 0;
   for (Index first = 0; first < n; first += row_piece) {
     const Index count = std::min(row_piece, n - first);
-    const S center =
-        centered ? sum_range<S>(count, [](auto v) { return v; }, x + first) / static_cast<S>(count) : S(0);
-    const S around = sum_range<S>(count, [=](auto v) { return (v - center) * (v - center); }, x + first);
+    const S c = centered ? row_sum<V>(x + first, count, [](const V& v) { return v; }) / static_cast<S>(count) : S(0);
+    const V around = c;
+    const S sum = row_sum<V>(x + first, count, [&](const V& v) { return (v - around) * (v - around); });
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
-    const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{center} - mean;
-    mean += delta * share;
-    squares += double{around} + delta * delta * share * static_cast<double>(first);
+    const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{c} - center;
+    center += delta * share;
+    squares += double{sum} + delta * delta * share * static_cast<double>(first);
   }
-  return {static_cast<S>(mean), static_cast<S>(squares / static_cast<double>(n))};
+  mean = static_cast<S>(center);
+  variance = static_cast<S>(squares / static_cast<double>(n));
 }
 
 /// x (rows, features) → y, which may be the same memory. Mean and rstd of each row → statistics (rows, 2), unless null.
@@ -53,24 +71,29 @@ template <typename S>
 void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
   const Index C = norm.features;
   parallel_ranges(norm.rows, std::max<Index>(1, 32768 / C), [&](Index first, Index last) {
-    for (Index row = first; row < last; ++row) {
-      const S* const in = x + row * C;
-      S* const out = y + row * C;
-      const std::pair<S, S> moments = row_moments(in, C, norm.centered);
-      const S mean = moments.first, rstd = S(1) / std::sqrt(moments.second + static_cast<S>(norm.eps));
-      if (norm.weight && norm.bias) {
-        map_range(C, out, [=](auto v, auto w, auto b) { return (v - mean) * rstd * w + b; }, in, norm.weight,
-                  norm.bias);
-      } else if (norm.weight) {
-        map_range(C, out, [=](auto v, auto w) { return (v - mean) * rstd * w; }, in, norm.weight);
-      } else {
-        map_range(C, out, [=](auto v) { return (v - mean) * rstd; }, in);
+    with_best_vectors([=](auto bytes) {
+      using V = Pack<S, bytes>;
+      for (Index row = first; row < last; ++row) {
+        const S* const in = x + row * C;
+        S* const out = y + row * C;
+        S mean, variance;
+        row_moments<V>(in, C, norm.centered, mean, variance);
+        const S rstd = S(1) / std::sqrt(variance + static_cast<S>(norm.eps));
+        const V m = mean, r = rstd;
+        if (norm.weight && norm.bias) {
+          map_packs<V>(C, out, [&](const V& v, const V& w, const V& b) { return (v - m) * r * w + b; }, in, norm.weight,
+                       norm.bias);
+        } else if (norm.weight) {
+          map_packs<V>(C, out, [&](const V& v, const V& w) { return (v - m) * r * w; }, in, norm.weight);
+        } else {
+          map_packs<V>(C, out, [&](const V& v) { return (v - m) * r; }, in);
+        }
+        if (statistics) {
+          statistics[2 * row] = mean;
+          statistics[2 * row + 1] = rstd;
+        }
       }
-      if (statistics) {
-        statistics[2 * row] = mean;
-        statistics[2 * row + 1] = rstd;
-      }
-    }
+    });
   });
 }
 
