@@ -344,7 +344,7 @@ TEST(Summary, IsTheFamiliarTable) {
             "pool   GlobalAvgPool2d  [2, 16]                   0              0     0.00 MiB  \n"
             "fc     Linear           [2, 10]                 170            320     0.00 MiB  \n"
             "-----  ---------------  ---------------  ----------  -------------  -----------  \n"
-            "total                                           634        885,056     0.25 MiB  \n"
+            "total                                           634        885,056     0.13 MiB  \n"
             "input [2, 32, 32, 3], 624 of 634 parameters trainable\n");
 }
 

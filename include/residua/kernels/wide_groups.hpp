@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include <residua/core/tensor.hpp>
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/microkernel.hpp>
 
