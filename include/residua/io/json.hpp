@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -23,8 +22,8 @@ inline std::string shown(std::string_view text) {
   return length < text.size() ? result + "…" : result;
 }
 
-/// Who reads a file overrides what it may say; every other word goes to other(). (The tree that nlohmann-json would build keeps
-/// the last of several equal names, in silence, and takes a user's compiler longer.)
+/// Who reads a file overrides what it may say; every other word goes to other(). (The tree that nlohmann-json would build
+/// keeps the last of several equal names, in silence, and takes a user's compiler longer.)
 class JsonReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   bool null() override { return other("null"); }

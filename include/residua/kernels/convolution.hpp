@@ -38,24 +38,16 @@ inline bool winograd_suits(const ConvolutionShape& s, const WinogradTiles& tiles
   return winograd_suits(s) && (s.algorithm == ConvAlgorithm::winograd || tiles.count() >= 24);
 }
 
-/// Weights (K, R, S, C/G) as products take them, group by group.
+template <typename S> using TapsOfGroups = std::vector<WinogradTaps<S>, detail::CachedAllocator<WinogradTaps<S>>>;
+
+/// Weights (K, R, S, C/G) as products take them, group by group; `turned` as those of the input gradient.
 template <typename S>
-std::vector<WinogradTaps<S>> forward_taps(const S* weight, const ConvolutionShape& s) {
+TapsOfGroups<S> taps_of_groups(const S* weight, const ConvolutionShape& s, bool turned) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  std::vector<WinogradTaps<S>> taps;
+  TapsOfGroups<S> taps;
   for (Index g = 0; g < s.groups; ++g) {
-    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = cg, .columns = kg, .row_step = 1, .tap_step = cg,
-                    .column_step = 9 * cg, .turned = false});
-  }
-  return taps;
-}
-template <typename S>
-std::vector<WinogradTaps<S>> backward_taps(const S* weight, const ConvolutionShape& s) {
-  const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  std::vector<WinogradTaps<S>> taps;
-  for (Index g = 0; g < s.groups; ++g) {
-    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = kg, .columns = cg, .row_step = 9 * cg, .tap_step = cg,
-                    .column_step = 1, .turned = true});
+    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = turned ? kg : cg, .columns = turned ? cg : kg,
+                    .row_step = turned ? 9 * cg : 1, .tap_step = cg, .column_step = turned ? 1 : 9 * cg, .turned = turned});
   }
   return taps;
 }
@@ -116,7 +108,7 @@ class ConvolutionWeights {
   void prepare(const S* weight, const ConvolutionShape& s) {
     transformed_ = winograd_suits(s);
     if (transformed_) {
-      groups_ = winograd_weights(std::span<const WinogradTaps<S>>(forward_taps(weight, s)));
+      groups_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
     } else if (s.depthwise()) {
       channelwise_ = depthwise_weights(weight, s, false);
     } else {
@@ -136,7 +128,7 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
   if (wide.groups < s.groups) {
     convolution(x, widened(weight, s, wide).cdata(), y, wide, end);
   } else if (winograd_suits(s, forward_tiles(s))) {
-    const std::vector<WinogradTaps<S>> taps = forward_taps(weight, s);
+    const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
     winograd_convolution(x, s.C, std::span(taps), y, s.K, forward_tiles(s), end);
   } else if (s.depthwise()) {
     depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
@@ -152,7 +144,7 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
   if (wide.groups < s.groups) {
     convolution_input_gradient(dy, widened(weight, s, wide).cdata(), dx, wide);
   } else if (winograd_suits(s, backward_tiles(s))) {
-    const std::vector<WinogradTaps<S>> taps = backward_taps(weight, s);
+    const TapsOfGroups<S> taps = taps_of_groups(weight, s, true);
     winograd_convolution(dy, s.K, std::span(taps), dx, s.C, backward_tiles(s), {});
   } else if (s.depthwise()) {
     depthwise_input_gradient(dy, weight, dx, s);

@@ -2,6 +2,7 @@
 //
 // Groups that are neighbours are one group with more channels, whose weights are zero between a channel of one and a
 // channel of another. The zeros cost nothing as long as all fits in one vector, which would be multiplied anyway.
+// Except that zero times an infinity, or NaN, is NaN: one in a group reaches those that it is taken together with.
 #pragma once
 
 #include <algorithm>
