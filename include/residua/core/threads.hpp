@@ -36,10 +36,11 @@ inline bool& off_pool() {
 }
 
 /// As long as one lives, each parallel_for of its thread does all the work there: a thread beside the training step
-/// must not hold the pool just when the step wants it.
+/// must not hold the pool just when the step wants it, and to wake other threads takes longer than a small piece of work;
+/// `off` tells whether it is one.
 class OffPool {
  public:
-  OffPool() : before_(std::exchange(off_pool(), true)) {}
+  explicit OffPool(bool off = true) : before_(std::exchange(off_pool(), off_pool() || off)) {}
   ~OffPool() { off_pool() = before_; }
   OffPool(const OffPool&) = delete;
   OffPool& operator=(const OffPool&) = delete;

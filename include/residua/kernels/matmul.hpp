@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include <residua/core/elementwise.hpp>
@@ -79,8 +78,7 @@ class Packed {
   /// Fills rows first … first + count - 1 with b[k, n] = from[k · row_step + n · column_step].
   void fill(Index first, Index count, const S* from, Index row_step, Index column_step) {
     S* const data = data_.data();
-    std::optional<detail::OffPool> alone;  // to wake other threads takes longer than a small matrix
-    if (count * panels_.columns < Index{1} << 16) alone.emplace();
+    const detail::OffPool alone(count * panels_.columns < Index{1} << 16);
     parallel_for(panels_.count(), [&](Index p) {
       const Index span = panels_.width_of(p) * panels_.lanes, used = panels_.columns_of(p);
       S* to = data + panels_.first_column(p) * depth_ + first * span;
@@ -139,6 +137,7 @@ class RowTable {
     const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
     const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
     const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
+    const detail::OffPool alone(rows * tap_count * depth * panels.columns < Index{1} << 22);
     parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
       const Index column = panels.first_column(p), width = panels.width_of(p);
       for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {

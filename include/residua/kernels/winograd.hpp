@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cstring>
 #include <numbers>
-#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -299,8 +298,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
                           const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
   const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups;
   const auto input = tile_transform<winograd::Input, S>(), output = tile_transform<winograd::Output, S>();
-  std::optional<detail::OffPool> alone;  // to wake other threads takes longer than a small image
-  if (36 * tiles.count() * cg * K < Index{1} << 22) alone.emplace();
+  const detail::OffPool alone(36 * tiles.count() * cg * K < Index{1} << 22);
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
   parallel_ranges(tiles.count(), tiles.at_once(cg, kg), [&](Index first, Index last) {
