@@ -11,18 +11,15 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace kernels {
 
-/// y[i] = f(x[i], …) for i < size, a pack at a time; y may be the memory of an x.
-template <typename V, typename F, typename... X>
-RESIDUA_INLINE void map_packs(Index size, typename V::Scalar* y, F&& f, const X*... x) {
-  Index i = 0;
-  for (; i + V::lanes <= size; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
-  if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
-}
-
-/// The same with the best packs there are.
+/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x.
 template <typename S, typename F, typename... X>
 void map_range(Index size, S* y, F&& f, const X*... x) {
-  with_best_vectors([=](auto bytes) { map_packs<Pack<S, bytes>>(size, y, f, x...); });
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    Index i = 0;
+    for (; i + V::lanes <= size; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
+    if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
+  });
 }
 
 /// f(x[0], …) ∘ f(x[1], …) ∘ …, for an operation ∘ on packs that may be done in any order, such as + and the larger of two;

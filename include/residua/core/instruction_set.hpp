@@ -42,6 +42,7 @@ namespace residua::inline RESIDUA_ABI::kernels {
 #endif
 
 #define RESIDUA_INLINE [[gnu::always_inline]] inline
+#define RESIDUA_INLINE_LAMBDA __attribute__((always_inline))  // after its parameters
 
 /// The bytes of a vector of the best instruction set that this processor has: 64 with AVX-512, 32 with AVX2, else 16.
 inline Index vector_size() {

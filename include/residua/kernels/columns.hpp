@@ -69,7 +69,7 @@ template <typename S, typename F, typename... X>
 void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {
     parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
+      wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) RESIDUA_INLINE_LAMBDA {
         using V = decltype(zero);
         store<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
       });

@@ -48,6 +48,14 @@ RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
+/// y[i] = f(x[i], …) for i < n
+template <typename V, typename S, typename F, typename... X>
+RESIDUA_INLINE void map_row(Index n, S* y, F&& f, const X*... x) {
+  Index i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
+  if (i < n) store<V>(y + i, f(load<V>(x + i, n - i)...), n - i);
+}
+
 /// Mean (0 where not `centered`) and variance around it, in two passes over each piece of the row.
 template <typename V, typename S>
 RESIDUA_INLINE void row_moments(const S* x, Index n, bool centered, S& mean, S& variance) {
@@ -81,12 +89,12 @@ void row_norm(const RowNorm<S>& norm, const S* x, S* y, S* statistics) {
         const S rstd = S(1) / std::sqrt(variance + static_cast<S>(norm.eps));
         const V m = mean, r = rstd;
         if (norm.weight && norm.bias) {
-          map_packs<V>(C, out, [&](const V& v, const V& w, const V& b) { return (v - m) * r * w + b; }, in, norm.weight,
-                       norm.bias);
+          map_row<V>(C, out, [&](const V& v, const V& w, const V& b) { return (v - m) * r * w + b; }, in, norm.weight,
+                     norm.bias);
         } else if (norm.weight) {
-          map_packs<V>(C, out, [&](const V& v, const V& w) { return (v - m) * r * w; }, in, norm.weight);
+          map_row<V>(C, out, [&](const V& v, const V& w) { return (v - m) * r * w; }, in, norm.weight);
         } else {
-          map_packs<V>(C, out, [&](const V& v) { return (v - m) * r; }, in);
+          map_row<V>(C, out, [&](const V& v) { return (v - m) * r; }, in);
         }
         if (statistics) {
           statistics[2 * row] = mean;

@@ -27,11 +27,11 @@ class GELU : public Activation<GELU<S>, S, Keeps::input> {
 
   explicit GELU(const GELUOptions& o = {}) : options(o) {}
 
-  auto value(auto x) const {
+  RESIDUA_INLINE auto value(auto x) const {
     return x * (options.approximate == Approximate::none ? kernels::normal_cdf(x) : kernels::sigmoid(S(2) * u(x)));
   }
 
-  auto derivative(auto x) const {
+  RESIDUA_INLINE auto derivative(auto x) const {
     if (options.approximate == Approximate::none) return kernels::normal_cdf(x) + x * kernels::normal_density(x);
     const auto s = kernels::sigmoid(S(2) * u(x));
     const auto du = scale + S(3) * cubic * x * x;
