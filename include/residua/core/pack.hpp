@@ -24,7 +24,7 @@ struct Mask {
   RESIDUA_INLINE Mask(const Mask& other) : raw(other.raw) {}
 };
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__AVX512F__)
 // g++ takes apart what a function does with vectors longer than that function's own instruction set has, before it is
 // inlined where they exist. Most operations it puts together again, but not this one.
 #define RESIDUA_SPLAT(ISA, TARGET, BYTES)                                          \

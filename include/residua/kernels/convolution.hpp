@@ -133,7 +133,7 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
   } else if (s.depthwise()) {
     depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
   } else {
-    direct_convolution(x, pack_weights(weight, s), y, s, end);
+    direct_convolution(x, pack_weights(weight, s, is_one_unit(s)), y, s, end);
   }
 }
 

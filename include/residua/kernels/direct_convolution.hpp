@@ -74,6 +74,9 @@ struct PixelUnits {
   }
 };
 
+/// Whether forward is one unit of work, so that each weight is used once.
+inline bool is_one_unit(const ConvolutionShape& s) { return PixelUnits(s.N, s.out(0), s.out(1), s.C).count() == 1; }
+
 /// y[n, i, j, :] = Σ_taps x[n, i·step + tap_h, j·step + tap_w, :] · B_tap, for a grid of pixels of y.
 template <typename S>
 struct Correlation {
@@ -122,14 +125,19 @@ struct Correlation {
 /// The taps of one kernel row are neighbours in memory, and read as one, where nothing lies between them.
 inline bool rows_are_one(const ConvolutionShape& s) { return s.groups == 1 && s.dilation[1] == 1; }
 
-/// Weights (K, R, S, C/G) as forward's right-hand sides, a group each: (R·S·C/G, K/G).
+/// Weights (K, R, S, C/G) as forward's right-hand sides, a group each: (R·S·C/G, K/G). `where_used`: not packed yet.
 template <typename S>
-PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s) {
+PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s, bool where_used = false) {
   PackedGroups<S> packed;
   const Index depth = s.taps() * (s.C / s.groups), kg = s.K / s.groups;
   packed.reserve(static_cast<std::size_t>(s.groups));
   for (Index g = 0; g < s.groups; ++g) {
-    packed.emplace_back(depth, kg).fill(0, depth, weight + g * kg * depth, 1, depth);
+    const RightSide<S> b{weight + g * kg * depth, 1, depth};
+    if (where_used) {
+      packed.emplace_back(depth, kg, b);
+    } else {
+      packed.emplace_back(depth, kg).fill(0, depth, b);
+    }
   }
   return packed;
 }
@@ -232,7 +240,7 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
       for (Index g = 0; g < s.groups; ++g) {
         Packed<S>& b = packed.emplace_back(count * kg, width * cg);
         if (width == 1) {
-          for (Index t = 0; t < count; ++t) b.fill(t * kg, kg, from(g, number[t]), s.taps() * cg, 1);
+          for (Index t = 0; t < count; ++t) b.fill(t * kg, kg, {from(g, number[t]), s.taps() * cg, 1});
           continue;
         }
         Tensor<S> side_by_side(Shape{count, kg, width, cg});
@@ -240,7 +248,7 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
           const Index t = number[i / (kg * width) * width + i % width];
           if (t >= 0) std::copy_n(from(g, t) + i / width % kg * s.taps() * cg, cg, side_by_side.data() + i * cg);
         }
-        b.fill(0, count * kg, side_by_side.cdata(), width * cg, 1);
+        b.fill(0, count * kg, {side_by_side.cdata(), width * cg, 1});
       }
       taps = Tensor<Index>(Shape{count, 2}, std::span<const Index>(tap, static_cast<std::size_t>(2 * count)));
       const Correlation<S> backward{.x = dy, .N = s.N, .H = s.out(0), .W = s.out(1), .C = s.K,

@@ -51,8 +51,11 @@ void copy_matrix(const S* from, Index row_step, Index column_step, Index rows, I
     return;
   }
   const Index whole_rows = row_step == 1 ? rows / 4 * 4 : 0, whole_columns = columns / 4 * 4;
+  const Index ahead = 8;  // columns, whose memory is asked for before it is needed
   for (Index c = 0; c < whole_columns; c += 4) {
     for (Index r = 0; r < whole_rows; r += 4) {
+      const S* const later = from + (c + ahead + r / 4 % 4) * column_step + r;
+      if (c + ahead < whole_columns) __builtin_prefetch(later);
       transpose_block(from + c * column_step + r, column_step, to + r * to_step + c, to_step);
     }
   }
@@ -63,6 +66,25 @@ void copy_matrix(const S* from, Index row_step, Index column_step, Index rows, I
   }
 }
 
+/// A right-hand side as it lies in memory: b[k, n] = data[k · row_step + n · column_step].
+template <typename S>
+struct RightSide {
+  const S* data;
+  Index row_step, column_step;
+
+  /// Rows first … first + count - 1 of a panel, one after the other, zeros beyond the last column.
+  void pack(const Panels<S>& panels, Index panel, Index first, Index count, S* to) const {
+    const Index span = panels.width_of(panel) * panels.lanes, used = panels.columns_of(panel);
+    const S* const from = data + panels.first_column(panel) * column_step;
+    for (Index k = first; k < first + count; k += 128) {  // a few rows at a time, so that they stay in the cache
+      const Index rows = std::min<Index>(128, first + count - k);
+      copy_matrix(from + k * row_step, row_step, column_step, rows, used, to, span);
+      for (Index r = 0; used < span && r < rows; ++r) std::fill_n(to + r * span + used, span - used, S(0));
+      to += rows * span;
+    }
+  }
+};
+
 /// A right-hand side b (K, N) packed for the rows kernels: panel by panel, each (K, width · lanes), zeros beyond column N.
 template <typename S>
 class Packed {
@@ -70,24 +92,30 @@ class Packed {
   Packed(Index depth, Index columns)
       : panels_(columns), depth_(depth), data_(Shape{panels_.vectors * panels_.lanes, depth}, uninitialized) {}
 
+  /// One that packs each piece where it is used: for a product of so few rows that it is used once. `b` must live as long.
+  Packed(Index depth, Index columns, const RightSide<S>& b) : panels_(columns), depth_(depth), unpacked_(b) {}
+
   const Panels<S>& panels() const { return panels_; }
   Index depth() const { return depth_; }
   const S* panel(Index p) const { return data_.cdata() + panels_.first_column(p) * depth_; }
   S* panel(Index p) { return data_.data() + panels_.first_column(p) * depth_; }
 
-  /// Fills rows first … first + count - 1 with b[k, n] = from[k · row_step + n · column_step].
-  void fill(Index first, Index count, const S* from, Index row_step, Index column_step) {
+  /// Rows first … first + count - 1 of a panel, where need be packed into `scratch`.
+  const S* piece(Index p, Index first, Index count, Tensor<S>& scratch) const {
+    const Index span = panels_.width_of(p) * panels_.lanes;
+    if (unpacked_.data == nullptr) return panel(p) + first * span;
+    if (scratch.size() < count * span) scratch = Tensor<S>(Shape{count, span}, uninitialized);
+    unpacked_.pack(panels_, p, first, count, scratch.data());
+    return scratch.cdata();
+  }
+
+  /// Fills rows first … first + count - 1 with those of b.
+  void fill(Index first, Index count, const RightSide<S>& b) {
     S* const data = data_.data();
     const detail::OffPool alone(count * panels_.columns < Index{1} << 16);
     parallel_for(panels_.count(), [&](Index p) {
-      const Index span = panels_.width_of(p) * panels_.lanes, used = panels_.columns_of(p);
-      S* to = data + panels_.first_column(p) * depth_ + first * span;
-      const S* source = from + panels_.first_column(p) * column_step;
-      for (Index k = 0; k < count; k += 128) {  // a few rows at a time, so that they stay in the cache
-        const Index rows = std::min<Index>(128, count - k);
-        copy_matrix(source + k * row_step, row_step, column_step, rows, used, to + k * span, span);
-        for (Index r = k; used < span && r < k + rows; ++r) std::fill_n(to + r * span + used, span - used, S(0));
-      }
+      S* const to = data + panels_.first_column(p) * depth_ + first * panels_.width_of(p) * panels_.lanes;
+      b.pack(panels_, p, 0, count, to);
     });
   }
 
@@ -106,6 +134,7 @@ class Packed {
   Panels<S> panels_;
   Index depth_;
   Tensor<S> data_;
+  RightSide<S> unpacked_{nullptr, 0, 0};
 };
 
 /// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache; the last tile is
@@ -139,6 +168,7 @@ class RowTable {
     const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
     const detail::OffPool alone(rows * tap_count * depth * panels.columns < Index{1} << 22);
     parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
+      Tensor<S> scratch;
       const Index column = panels.first_column(p), width = panels.width_of(p);
       for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
         const Index count = std::min(taps_at_once, tap_count - first);
@@ -146,7 +176,7 @@ class RowTable {
           const Index ks = std::min(depth_at_once, depth - k);
           const bool starts = first == 0 && k == 0;
           const bool ends = first + count >= tap_count && k + ks >= depth;
-          const S* panel = b.panel(p) + (first * depth + k) * width * panels.lanes;
+          const S* const panel = b.piece(p, first * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
           for (Index row = 0; row < rows; row += tile) {
@@ -193,11 +223,15 @@ void multiply_panel(const S* a, Index lda, Index rows, Index depth, const S* pan
 
 template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 
+/// How many rows of a are a block of work.
+inline Index rows_at_once(Index depth) {
+  return std::clamp<Index>((Index{1} << 17) / std::max<Index>(1, depth), 8, 256) / 8 * 8;
+}
+
 /// a (M, K) times a packed b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  const Index grain = std::clamp<Index>((Index{1} << 17) / std::max<Index>(1, b.depth()), 8, 256) / 8 * 8;
-  parallel_ranges(a.rows(), grain, [&](Index first, Index last) {
+  parallel_ranges(a.rows(), rows_at_once(b.depth()), [&](Index first, Index last) {
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
@@ -205,20 +239,25 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
   });
 }
 
+/// a (M, K) · b (K, N) into c (M, N).
+template <typename S>
+void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue<S> end) {
+  if (a.rows() <= rows_at_once(a.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+  Packed<S> packed(a.cols(), c.cols());
+  packed.fill(0, a.cols(), b);
+  matmul<S>(a, packed, c, end);
+}
+
 /// c (M, N) = a (M, K) · b (K, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  Packed<S> packed(b.rows(), b.cols());
-  packed.fill(0, b.rows(), b.data(), b.cols(), 1);
-  matmul<S>(a, packed, c, end);
+  matmul<S>(a, RightSide<S>{b.data(), b.cols(), 1}, c, end);
 }
 
 /// c (M, N) = a (M, K) · bᵀ, b (N, K).
 template <typename S>
 void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  Packed<S> packed(b.cols(), b.rows());
-  packed.fill(0, b.cols(), b.data(), 1, b.cols());
-  matmul<S>(a, packed, c, end);
+  matmul<S>(a, RightSide<S>{b.data(), 1, b.cols()}, c, end);
 }
 
 /// c (M, N) += aᵀ · b,  a (K, M), b (K, N).

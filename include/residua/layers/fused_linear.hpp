@@ -17,7 +17,7 @@ class FusedLinear : public PredictionOnly<FusedLinear<S>, S> {
       : options_(layer.options),
         bias_(layer.bias.value.empty() ? Tensor<S>(Shape{options_.out_features}) : layer.bias.value),
         weight_(options_.in_features, options_.out_features) {
-    weight_.fill(0, options_.in_features, layer.weight.value.cdata(), 1, options_.in_features);
+    weight_.fill(0, options_.in_features, {layer.weight.value.cdata(), 1, options_.in_features});
   }
 
   /// Follows the product by a scale and shift of its output features; false where their number is another.
