@@ -55,8 +55,9 @@ struct BlockBody {
   void (*call)(void* body, Index block);
 };
 
-/// Workers that wait for a job, and the caller, which works too. A job is a count of blocks; whoever is free takes the
-/// next one, so the blocks of a job may run anywhere and in any order.
+/// Workers that wait for a job, and the caller, which works too. A job is a count of blocks, of which each thread has a
+/// share of neighbours: from layer to layer the same part of a batch stays in the caches of the same core. Whoever is
+/// done with its own takes from the others' shares, so the blocks may run anywhere and in any order.
 class ThreadPool {
  public:
   static ThreadPool& instance() {
@@ -89,14 +90,13 @@ class ThreadPool {
     {
       std::lock_guard lock(mutex_);
       body_ = body;
-      blocks_ = blocks;
-      next_.store(0, std::memory_order_relaxed);
+      deal_out(blocks);
       error_ = nullptr;
       open_ = true;
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
     wake_.notify_all();
-    take_blocks(body, blocks, {0, static_cast<std::uint32_t>(threads())});
+    take_blocks(body, {0, static_cast<std::uint32_t>(threads())});
     {
       std::unique_lock lock(mutex_);
       open_ = false;
@@ -109,6 +109,12 @@ class ThreadPool {
   }
 
  private:
+  /// A thread's part of a job: blocks next … end - 1, alone in its cache line.
+  struct alignas(64) Share {
+    std::atomic<Index> next;
+    Index end;
+  };
+
   static int default_threads() {
     if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
       const int threads = std::atoi(wanted);
@@ -135,8 +141,9 @@ class ThreadPool {
     stopping_ = false;
     started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
+    const auto all = static_cast<std::uint32_t>(threads());
+    shares_ = std::vector<Share>(all);
     try {
-      const auto all = static_cast<std::uint32_t>(threads());
       for (std::uint32_t i = 1; i < all; ++i) workers_.emplace_back([this, job, i, all] { work(job, {i, all}); });
     } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
     }
@@ -169,21 +176,34 @@ class ThreadPool {
       if (!open_) continue;
       working_.fetch_add(1, std::memory_order_relaxed);
       const BlockBody body = body_;
-      const Index blocks = blocks_;
       lock.unlock();
-      take_blocks(body, blocks, place);
+      take_blocks(body, place);
       if (working_.fetch_sub(1, std::memory_order_acq_rel) > 1) continue;
       lock.lock();  // the caller is either before its look at working_ or waits
       idle_.notify_one();
     }
   }
 
-  void take_blocks(BlockBody body, Index blocks, ParallelPlace place) {
+  void deal_out(Index blocks) {
+    const Index all = static_cast<Index>(shares_.size());
+    for (Index i = 0; i < all; ++i) {
+      Share& share = shares_[static_cast<std::size_t>(i)];
+      share.end = (i + 1) * blocks / all;
+      share.next.store(i * blocks / all, std::memory_order_relaxed);
+    }
+  }
+
+  void take_blocks(BlockBody body, ParallelPlace place) {
     parallel_place() = place;
     try {
-      for (Index block; (block = next_.fetch_add(1, std::memory_order_relaxed)) < blocks;) body.call(body.body, block);
+      for (std::size_t i = 0; i < shares_.size(); ++i) {
+        Share& share = shares_[(place.number + i) % shares_.size()];
+        for (Index block; (block = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
+          body.call(body.body, block);
+        }
+      }
     } catch (...) {
-      next_.store(blocks, std::memory_order_relaxed);
+      for (Share& share : shares_) share.next.store(share.end, std::memory_order_relaxed);
       std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
@@ -204,16 +224,15 @@ class ThreadPool {
   std::mutex busy_;  // held by the one caller whose job the pool runs
   std::atomic<int> threads_;
   std::vector<std::thread> workers_;
+  std::vector<Share> shares_;  // one for each thread
   long started_by_ = 0;  // the process
 
   std::mutex mutex_;  // guards all below but the atomics
   std::condition_variable wake_, idle_;
   std::atomic<std::uint64_t> job_{0};
-  std::atomic<Index> next_{0};
   bool open_ = false, stopping_ = false;
   std::atomic<int> working_{0};  // workers on the job; grows under the mutex alone
   BlockBody body_{};
-  Index blocks_ = 0;
   std::exception_ptr error_;
 };
 
