@@ -53,12 +53,14 @@ class Slab {
   Tensor<S> copy_;
 };
 
-/// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one.
+/// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one. So
+/// few pixels that the weights of many outputs outweigh them are one unit: its work is shared out by outputs.
 struct PixelUnits {
   Index N, I, J, images, rows;
 
-  PixelUnits(Index n, Index i, Index j, Index channels) : N(n), I(i), J(j) {
-    const Index wanted = std::clamp<Index>(65536 / channels, 64, 512);
+  PixelUnits(Index n, Index i, Index j, Index channels, Index outputs = 0) : N(n), I(i), J(j) {
+    const Index most = 512;
+    const Index wanted = outputs >= most && N * I * J <= most ? most : std::clamp<Index>(65536 / channels, 64, most);
     images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
     rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
   }
@@ -75,7 +77,9 @@ struct PixelUnits {
 };
 
 /// Whether forward is one unit of work, so that each weight is used once.
-inline bool is_one_unit(const ConvolutionShape& s) { return PixelUnits(s.N, s.out(0), s.out(1), s.C).count() == 1; }
+inline bool is_one_unit(const ConvolutionShape& s) {
+  return PixelUnits(s.N, s.out(0), s.out(1), s.C, s.K / s.groups).count() == 1;
+}
 
 /// y[n, i, j, :] = Σ_taps x[n, i·step + tap_h, j·step + tap_w, :] · B_tap, for a grid of pixels of y.
 template <typename S>
@@ -93,7 +97,7 @@ struct Correlation {
 
   /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group.
   void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b, Epilogue<S> end) const {
-    const PixelUnits units(N, I, J, C);
+    const PixelUnits units(N, I, J, C, K / groups);
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {
       const auto [n0, n1, i0, i1] = units.unit(u);
