@@ -11,7 +11,8 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace kernels {
 
-/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x.
+/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x. The loop stands here since g++ does not inline
+/// a longer f that is called from a function in between.
 template <typename S, typename F, typename... X>
 void map_range(Index size, S* y, F&& f, const X*... x) {
   with_best_vectors([=](auto bytes) {

@@ -26,7 +26,8 @@ struct Mask {
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__AVX512F__)
 // g++ takes apart what a function does with vectors longer than that function's own instruction set has, before it is
-// inlined where they exist. Most operations it puts together again, but not this one.
+// inlined where they exist. Most operations it puts together again, but not this one. In a program compiled for AVX-512 no
+// vector is longer.
 #define RESIDUA_SPLAT(ISA, TARGET, BYTES)                                          \
   template <typename T, typename Raw>                                              \
   TARGET inline void splat(T all, Raw& to, std::integral_constant<Index, BYTES>) { \

@@ -53,8 +53,8 @@ class Slab {
   Tensor<S> copy_;
 };
 
-/// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one. So
-/// few pixels that the weights of many outputs outweigh them are one unit: its work is shared out by outputs.
+/// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one. Few
+/// pixels with many outputs are one unit, whose work is shared out by outputs.
 struct PixelUnits {
   Index N, I, J, images, rows;
 

@@ -54,8 +54,7 @@ void copy_matrix(const S* from, Index row_step, Index column_step, Index rows, I
   const Index ahead = 8;  // columns, whose memory is asked for before it is needed
   for (Index c = 0; c < whole_columns; c += 4) {
     for (Index r = 0; r < whole_rows; r += 4) {
-      const S* const later = from + (c + ahead + r / 4 % 4) * column_step + r;
-      if (c + ahead < whole_columns) __builtin_prefetch(later);
+      if (c + ahead < whole_columns) __builtin_prefetch(from + (c + ahead + r / 4 % 4) * column_step + r);
       transpose_block(from + c * column_step + r, column_step, to + r * to_step + c, to_step);
     }
   }

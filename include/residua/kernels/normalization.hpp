@@ -48,7 +48,7 @@ RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-/// y[i] = f(x[i], …) for i < n
+/// y[i] = f(x[i], …) for i < n, as map_range does, within a loop over rows that is compiled for the packs already.
 template <typename V, typename S, typename F, typename... X>
 RESIDUA_INLINE void map_row(Index n, S* y, F&& f, const X*... x) {
   Index i = 0;
