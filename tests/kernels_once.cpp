@@ -1,0 +1,3 @@
+// Where they stand.
+#define KERNEL template
+#include "kernels_once.hpp"
