@@ -89,8 +89,9 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
     const Tensor<S> weight = whole_numbers<S>({taps, channels}, random), bias = whole_numbers<S>({channels}, random);
     std::vector<const S*> columns;
     for (Index p = 0; p < width; ++p) columns.push_back(x.cdata() + p * channels);
-    const S* const* const rows_of_pixels[] = {columns.data()};
-    const DepthwiseRows<S> rows{rows_of_pixels, 1, taps, step, dilation};
+    const S* const* const from_first[] = {columns.data()};
+    const S* const* const from_second[] = {columns.data() + 1};
+    const DepthwiseRows<S> rows{from_first, 1, taps, step, dilation};
 
     const Tensor<S> before = whole_numbers<S>({pixels, channels}, random), sums = whole_numbers<S>({4, channels}, random);
     Tensor<S> wanted_y = before, wanted_sums = sums;
@@ -107,7 +108,7 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
       Tensor<S> y = before;
       S* to[depthwise_pixels];
       for (Index p = 0; p < pixels; ++p) to[p] = y.data() + p * channels;
-      kernel(rows, 1, weights, channels, to, {.bias = bias.cdata(), .accumulate = true, .relu = true});
+      kernel({from_second, 1, taps, step, dilation}, weights, channels, to, {.bias = bias.cdata(), .accumulate = true, .relu = true});
       ASSERT_EQ(y, wanted_y) << channels;
     }
     for (const auto kernel : EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S)) {

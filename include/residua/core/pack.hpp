@@ -118,15 +118,33 @@ RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes
   }
 }
 
+/// Calls f(i, n) for the vectors that cover the numbers first … last - 1: n is V::lanes, by a constant that spares load and
+/// store the look at it; fewer at the end.
+template <typename V, typename F>
+RESIDUA_INLINE void for_each_vector(Index first, Index last, F&& f) {
+  Index i = first;
+  for (; i + V::lanes <= last; i += V::lanes) f(i, std::integral_constant<Index, V::lanes>());
+  if (i < last) f(i, last - i);
+}
+
+/// Σ of so many numbers, a power of 2, in halves.
+template <Index count, typename T>
+RESIDUA_INLINE T sum_in_halves(const T* x) {
+  if constexpr (count == 1) {
+    return x[0];
+  } else {
+    T half[count / 2];
+    RESIDUA_UNROLL for (Index i = 0; i < count / 2; ++i) half[i] = x[i] + x[i + count / 2];
+    return sum_in_halves<count / 2>(half);
+  }
+}
+
 /// Σ over the lanes, in halves.
 template <typename V>
 RESIDUA_INLINE typename V::Scalar sum_of_lanes(const V& v) {
-  typename V::Scalar sums[V::lanes];
-  store(sums, v);
-  for (Index width = V::lanes / 2; width > 0; width /= 2) {
-    for (Index i = 0; i < width; ++i) sums[i] += sums[i + width];
-  }
-  return sums[0];
+  typename V::Scalar lanes[V::lanes];
+  store(lanes, v);
+  return sum_in_halves<V::lanes>(lanes);
 }
 
 /// √v

@@ -22,7 +22,7 @@ struct WideRows {
   Index blocks() const { return (rows + grain - 1) / grain; }
 
   /// Calls f(a vector of zeros, position in the matrix, position in the wide row, elements) for the vectors of a block,
-  /// compiled for the best vectors; there are fewer elements than the vector has lanes at the end of a row.
+  /// compiled for the best vectors; the elements are as kernels::for_each_vector has them.
   template <typename S, typename F>
   void for_each_vector(Index block, const F& f) const {
     const Index first = block * grain * columns, end = std::min(rows, (block + 1) * grain) * columns;
@@ -30,7 +30,7 @@ struct WideRows {
       using V = Pack<S, bytes>;
       for (Index row = first; row < end; row += step) {
         const Index n = std::min(step, end - row);
-        for (Index c = 0; c < n; c += V::lanes) f(V(), row + c, c, std::min(V::lanes, n - c));
+        kernels::for_each_vector<V>(0, n, [&](Index c, auto count) RESIDUA_INLINE_LAMBDA { f(V(), row + c, c, count); });
       }
     });
   }
@@ -48,20 +48,19 @@ Tensor<S> repeated(const S* v, const WideRows& wide) {
   return result;
 }
 
-/// What a formula reads for wide rows: a matrix, or the same for all rows, as `repeated` makes it.
-template <typename S>
+/// What a formula reads for wide rows: a matrix, or a row that is the same for all of them.
+template <typename S, bool same_for_all>
 struct WideOperand {
   const S* data;
-  bool repeated;
-
-  WideOperand(const S* matrix) : data(matrix), repeated(false) {}
-  WideOperand(const Tensor<S>& row) : data(row.cdata()), repeated(true) {}
 
   template <typename V>
   RESIDUA_INLINE V at(Index position, Index column, Index n) const {
-    return load<V>(data + (repeated ? column : position), n);
+    return load<V>(data + (same_for_all ? column : position), n);
   }
 };
+
+template <typename S> WideOperand<S, false> wide_operand(const S* matrix) { return {matrix}; }
+template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix.
@@ -69,13 +68,13 @@ template <typename S, typename F, typename... X>
 void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {
     parallel_for(wide.blocks(), [&](Index block) {
-      wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) RESIDUA_INLINE_LAMBDA {
+      wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) RESIDUA_INLINE_LAMBDA {
         using V = decltype(zero);
         store<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
       });
     });
   };
-  map_blocks(WideOperand<S>(x)...);
+  map_blocks(wide_operand(x)...);
 }
 
 /// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].
@@ -104,7 +103,7 @@ Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_s
 /// sum[c] += Σ x[row, c] for the wide rows of a block.
 template <typename S>
 void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum) {
-  wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, Index n) {
+  wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) {
     using V = decltype(zero);
     store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
   });
@@ -129,7 +128,7 @@ Tensor<S> column_gradients(const S* dy, const S* x, const S* mean, Index rows, I
   return sum_over_blocks<S>(wide, 2, [&](Index block, S* sums) {
     Tensor<S> wide_sums(Shape{2, wide.width}, S(0));
     S *const sum = wide_sums.data(), *const product = sum + wide.width;
-    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, Index n) {
+    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, auto n) {
       using V = decltype(zero);
       const V d = load<V>(dy + at, n);
       store<V>(sum + c, load<V>(sum + c, n) + d, n);
@@ -157,7 +156,7 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
-    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, Index n) {
+    wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, auto n) {
       using V = decltype(zero);
       const V v = load<V>(x + at, n) - load<V>(m + c, n);
       store<V>(sum + c, load<V>(sum + c, n) + v * v, n);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include <residua/kernels/convolution_shape.hpp>
@@ -25,10 +26,10 @@ struct DepthwiseRows {
 
 inline constexpr int depthwise_pixels = 8, depthwise_taps = 4;
 
-/// y[p] = Σ_{r, s} weights[r][s] ⊙ pixels[r][first + p · step + s · dilation] for eight results.
+/// y[p] = Σ_{r, s} weights[r][s] ⊙ pixels[r][p · step + s · dilation] for eight results.
 template <typename S>
-using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,
-                                 S* const* y, Epilogue<S> end);
+using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
+                                 Epilogue<S> end);
 
 /// sums[r][s] += Σ_p dy[p] ⊙ pixels[r][p · step + s · dilation]; taps in fours: sums has room for a multiple of 4.
 template <typename S>
@@ -63,25 +64,30 @@ RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, con
 }
 
 template <Index bytes, Index taps, typename S>
-RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels, S* const* y,
+RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
                            Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
-    for (Index r = 0; r < rows.count; ++r) add_row<bytes, taps>(rows, rows.pixels[r] + first, weights[r], c, channels, sum);
-    const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
-    const Index count = std::min(lanes, channels - c);
-    RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-      S* const to = y[p] + c;
-      sum[p] += bias;
-      if (end.accumulate) sum[p] += *reinterpret_cast<const InMemory*>(to);
-      if (end.relu) sum[p] = sum[p] < 0 ? V{} : sum[p];
-      if (count == lanes) {
-        *reinterpret_cast<InMemory*>(to) = sum[p];
-      } else {
-        for (Index l = 0; l < count; ++l) to[l] = sum[p][l];
+    for (Index r = 0; r < rows.count; ++r) add_row<bytes, taps>(rows, rows.pixels[r], weights[r], c, channels, sum);
+    if (end.bias != nullptr) {
+      const V bias = *reinterpret_cast<const InMemory*>(end.bias + c);
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) sum[p] += bias;
+    }
+    if (end.accumulate) {
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) sum[p] += *reinterpret_cast<const InMemory*>(y[p] + c);
+    }
+    if (end.relu) {
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) sum[p] = sum[p] < 0 ? V{} : sum[p];
+    }
+    if (channels - c >= lanes) {
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) *reinterpret_cast<InMemory*>(y[p] + c) = sum[p];
+    } else {
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
+        const V last = sum[p];
+        std::memcpy(y[p] + c, &last, static_cast<std::size_t>(channels - c) * sizeof(S));
       }
     }
   }
@@ -122,15 +128,15 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 // Short vectors are too few to keep the taps of a row.
 #define RESIDUA_DEPTHWISE(ISA, TARGET, BYTES)                                                                        \
   template <typename S>                                                                                              \
-  TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, Index first, const S* const* weights, Index channels,    \
-                                     S* const* y, Epilogue<S> end) {                                                 \
+  TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,    \
+                                     Epilogue<S> end) {                                                              \
     const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
     if (neighbours && rows.taps == 3) {                                                                              \
-      depthwise::pixels<BYTES, 3>(rows, first, weights, channels, y, end);                                           \
+      depthwise::pixels<BYTES, 3>(rows, weights, channels, y, end);                                                  \
     } else if (neighbours && rows.taps == 7) {                                                                       \
-      depthwise::pixels<BYTES, 7>(rows, first, weights, channels, y, end);                                           \
+      depthwise::pixels<BYTES, 7>(rows, weights, channels, y, end);                                                  \
     } else {                                                                                                         \
-      depthwise::pixels<BYTES, 0>(rows, first, weights, channels, y, end);                                           \
+      depthwise::pixels<BYTES, 0>(rows, weights, channels, y, end);                                                  \
     }                                                                                                                \
   }                                                                                                                  \
   template <typename S>                                                                                              \
@@ -173,7 +179,8 @@ class DepthwiseTables {
         dilation_(s.kernel[1] == 1 ? 1 : s.dilation[1]),  // of a single tap it says nothing, and may be anything
         length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * dilation_),
         zeros_(Shape{s.C}), columns_(static_cast<std::size_t>(length_)),
-        pointers_(static_cast<std::size_t>(length_ * s.kernel[0])), pixels_(static_cast<std::size_t>(s.kernel[0])) {
+        pointers_(static_cast<std::size_t>(length_ * s.kernel[0])) {
+    pixels_.reserve(static_cast<std::size_t>(s.kernel[0]));
     for (Index p = 0; p < length_; ++p) columns_[static_cast<std::size_t>(p)] = w.pixel(p - origin[1]);
   }
 
@@ -181,6 +188,7 @@ class DepthwiseTables {
   template <typename Meets>
   DepthwiseRows<S> row(const S* image, Index i, Meets&& meets) {
     Index count = 0;
+    pixels_.clear();
     for (Index r = 0; r < s_.kernel[0]; ++r) {
       const Index h = h_.pixel(i * step_[0] - origin_[0] + r * s_.dilation[0]);
       if (h < 0) continue;
@@ -190,10 +198,15 @@ class DepthwiseTables {
         const Index w = columns_[static_cast<std::size_t>(p)];
         to[p] = w < 0 ? zeros : row + w * s_.C;
       }
-      pixels_[static_cast<std::size_t>(count)] = to;
+      pixels_.push_back(to);
       meets(count++, r);
     }
     return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_};
+  }
+
+  /// The rows that were returned last, from so many results later on.
+  void advance(Index results) {
+    for (const S* const*& row : pixels_) row += results * step_[1];
   }
 
  private:
@@ -218,7 +231,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
     std::vector<const S*, detail::CachedAllocator<const S*>> taps(static_cast<std::size_t>(s.kernel[0]));
     Tensor<S> outside(Shape{s.C});
     for (Index row = first; row < last; ++row) {
-      DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
+      const DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
         taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * s.C;
       });
       for (Index j = 0; j < J; j += depthwise_pixels) {
@@ -226,13 +239,13 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
         for (Index p = 0; p < depthwise_pixels; ++p) to[p] = j + p < J ? y + (row * J + j + p) * s.C : outside.data();
         if (rows.count > 0 && j + 2 * depthwise_pixels <= J) {  // what comes next is on its way meanwhile
           const Index line = 64 / Index(sizeof(S));
-          const S* const* const ahead = rows.pixels[rows.count - 1] + (j + depthwise_pixels) * step[1];
+          const S* const* const ahead = rows.pixels[rows.count - 1] + depthwise_pixels * step[1];
           for (Index p = 0; p < depthwise_pixels; ++p) {
             for (Index c = 0; c < s.C; c += line) __builtin_prefetch(ahead[p * step[1]] + c);
-            for (Index c = 0; c < s.C; c += line) __builtin_prefetch(to[p] + depthwise_pixels * s.C + c, 1);
           }
         }
-        kernel(rows, j * step[1], taps.data(), s.C, to, end);
+        kernel(rows, taps.data(), s.C, to, end);
+        tables.advance(depthwise_pixels);
       }
     }
   });

@@ -120,27 +120,25 @@ void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, cons
       S total = 0, product = 0;  // Σg and Σ(g · z)
       for (Index piece = 0; piece < C; piece += row_piece) {
         V sum, sum_of_products;
-        for (Index i = piece; i < std::min(C, piece + row_piece); i += V::lanes) {
-          const Index n = C - i;
+        for_each_vector<V>(piece, std::min(C, piece + row_piece), [&](Index i, auto n) RESIDUA_INLINE_LAMBDA {
           const V z = (load<V>(in + i, n) - mean) * rstd, dy_i = load<V>(d + i, n), g = dy_i * load<V>(weight + i, n);
           sum += g;
           sum_of_products += g * z;
           if (dx != nullptr) store<V>(dx + row * C + i, g, n);  // rounded as in Σg, so that a single feature gives 0
-          if (dweight == nullptr) continue;
+          if (dweight == nullptr) return;
           store<V>(dweight + i, load<V>(dweight + i, n) + dy_i * z, n);
           store<V>(dbias + i, load<V>(dbias + i, n) + dy_i, n);
-        }
+        });
         total += sum_of_lanes(sum);
         product += sum_of_lanes(sum_of_products);
       }
       if (dx == nullptr) continue;
       const V shift = norm.centered ? total / static_cast<S>(C) : S(0), slope = product / static_cast<S>(C);
-      for (Index i = 0; i < C; i += V::lanes) {
-        const Index n = C - i;
+      for_each_vector<V>(0, C, [&](Index i, auto n) RESIDUA_INLINE_LAMBDA {
         S* const g = dx + row * C + i;
         const V z = (load<V>(in + i, n) - mean) * rstd;
         store<V>(g, (load<V>(g, n) - shift - z * slope) * rstd, n);
-      }
+      });
     }
   });
 }
