@@ -1,6 +1,7 @@
 // Shape, Random, Error, threads, memory, the tape, and the identity of parameters.
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -253,6 +254,25 @@ TEST_F(Threads, WorkIsDoneByMoreThanOne) {
   });
   EXPECT_EQ(ids.size(), 3u);
 }
+
+#if defined(__linux__)
+TEST_F(Threads, ThatSleptMayRunOnAnyCoreAgain) {
+  set_num_threads(2);
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  for (int i = 0; i < 5; ++i) {
+    std::atomic<int> waiting{0};
+    parallel_for(2, [&](Index) {
+      ++waiting;
+      while (waiting < 2) std::this_thread::yield();
+      cpu_set_t here;
+      ASSERT_EQ(sched_getaffinity(0, sizeof here, &here), 0);
+      EXPECT_TRUE(CPU_EQUAL(&here, &all));
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+#endif
 
 TEST_F(Threads, ExceptionReachesTheCaller) {
   for (int threads = 1; threads <= 3; ++threads) {

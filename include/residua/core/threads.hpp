@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 #if defined(__linux__)
+#include <pthread.h>
 #include <sched.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
@@ -55,6 +56,34 @@ struct BlockBody {
   void (*call)(void* body, Index block);
 };
 
+/// Has a sleeping thread wake up on another core than its caller's. To the kernel of a virtual machine a core that rests
+/// may look busy: it would wake the thread behind its caller, where it waits until the caller has done all the work.
+class OtherCore {
+ public:
+#if defined(__linux__)
+  /// By the caller, before it wakes the thread.
+  void ask(std::thread& thread) {
+    const int here = sched_getcpu();
+    const pthread_t handle = thread.native_handle();
+    if (asked_ || here < 0 || here >= CPU_SETSIZE || pthread_getaffinity_np(handle, sizeof all_, &all_) != 0) return;
+    cpu_set_t others = all_;
+    CPU_CLR(here, &others);
+    asked_ = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(handle, sizeof others, &others) == 0;
+  }
+  /// By the thread, once awake: from now on any core will do.
+  void arrive() {
+    if (std::exchange(asked_, false)) pthread_setaffinity_np(pthread_self(), sizeof all_, &all_);
+  }
+
+ private:
+  cpu_set_t all_;
+  bool asked_ = false;
+#else
+  void ask(std::thread&) {}
+  void arrive() {}
+#endif
+};
+
 /// Workers that wait for a job, and the caller, which works too. A job is a count of blocks, of which each thread has a
 /// share of neighbours: from layer to layer the same part of a batch stays in the caches of the same core. Whoever is
 /// done with its own takes from the others' shares, so the blocks may run anywhere and in any order.
@@ -93,6 +122,9 @@ class ThreadPool {
       deal_out(blocks);
       error_ = nullptr;
       open_ = true;
+      for (std::size_t i = 0; i < workers_.size() && started_by_ == process(); ++i) {
+        if (sleepers_[i].asleep) sleepers_[i].core.ask(workers_[i]);
+      }
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
     wake_.notify_all();
@@ -113,6 +145,12 @@ class ThreadPool {
   struct alignas(64) Share {
     std::atomic<Index> next;
     Index end;
+  };
+
+  /// A worker between jobs.
+  struct Sleeper {
+    bool asleep = false;
+    OtherCore core;
   };
 
   static int default_threads() {
@@ -143,6 +181,7 @@ class ThreadPool {
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     const auto all = static_cast<std::uint32_t>(threads());
     shares_ = std::vector<Share>(all);
+    sleepers_ = std::vector<Sleeper>(all - 1);
     try {
       for (std::uint32_t i = 1; i < all; ++i) workers_.emplace_back([this, job, i, all] { work(job, {i, all}); });
     } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
@@ -170,7 +209,11 @@ class ThreadPool {
     while (true) {
       spin_while([&] { return job_.load(std::memory_order_acquire) == seen; });
       std::unique_lock lock(mutex_);
+      Sleeper& sleeper = sleepers_[place.number - 1];
+      sleeper.asleep = true;
       wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
+      sleeper.asleep = false;
+      sleeper.core.arrive();
       seen = job_.load(std::memory_order_relaxed);
       if (stopping_) return;
       if (!open_) continue;
@@ -230,6 +273,7 @@ class ThreadPool {
   std::mutex mutex_;  // guards all below but the atomics
   std::condition_variable wake_, idle_;
   std::atomic<std::uint64_t> job_{0};
+  std::vector<Sleeper> sleepers_;  // one for each worker
   bool open_ = false, stopping_ = false;
   std::atomic<int> working_{0};  // workers on the job; grows under the mutex alone
   BlockBody body_{};
