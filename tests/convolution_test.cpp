@@ -83,39 +83,51 @@ TYPED_TEST(Convolutions, WinogradTransformsOfEveryInstructionSet) {
 TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
   using S = TypeParam;
   Random random(14);
-  const Index taps = 3, step = 2, dilation = 2, pixels = depthwise_pixels, width = pixels * step + 2 * 4 * dilation;
-  for (const Index channels : {1, 5, 16, 23, 40}) {
-    const Tensor<S> x = whole_numbers<S>({width, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
-    const Tensor<S> weight = whole_numbers<S>({taps, channels}, random), bias = whole_numbers<S>({channels}, random);
+  const Index taps = 3, pixels = depthwise_pixels, length = pixels * 2 + 2 * 4 * 2;
+  struct Case {
+    Index channels, width, step;
+  };
+  for (const auto& [channels, width, step] : {Case{1, 1, 2}, {5, 1, 2}, {16, 1, 2}, {23, 1, 1}, {40, 1, 2}, {40, 4, 1},
+                                              {12, 4, 2}, {40, 8, 1}}) {
+    SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width);
+    const Index dilation = step;  // 1: neighbours
+    const Tensor<S> x = whole_numbers<S>({length, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
+    const Tensor<S> weight = whole_numbers<S>({taps * width, channels}, random), bias = whole_numbers<S>({channels}, random);
     std::vector<const S*> columns;
-    for (Index p = 0; p < width; ++p) columns.push_back(x.cdata() + p * channels);
+    for (Index p = 0; p < length; ++p) columns.push_back(x.cdata() + p * channels);
     const S* const* const from_first[] = {columns.data()};
     const S* const* const from_second[] = {columns.data() + 1};
-    const DepthwiseRows<S> rows{from_first, 1, taps, step, dilation};
 
     const Tensor<S> before = whole_numbers<S>({pixels, channels}, random), sums = whole_numbers<S>({4, channels}, random);
     Tensor<S> wanted_y = before, wanted_sums = sums;
     for (Index c = 0; c < channels; ++c) {
       for (Index p = 0; p < pixels; ++p) {
         S sum = before(p, c) + bias(c);
-        for (Index t = 0; t < taps; ++t) sum += x(1 + p * step + t * dilation, c) * weight(t, c);
+        for (Index t = 0; t < taps; ++t) {
+          for (Index i = 0; i < width; ++i) {
+            sum += x(1 + p * step + t * dilation, c / width * width + i) * weight(t * width + i, c);
+          }
+        }
         wanted_y(p, c) = std::max(sum, S(0));
         for (Index t = 0; t < 4; ++t) wanted_sums(t, c) += dy(p, c) * x(p * step + t * dilation, c);
       }
     }
     const S* const weights[] = {weight.cdata()};
-    for (const auto kernel : EVERY(DepthwiseKernel<S>, depthwise_pixels, S)) {
+    const auto kernels = EVERY(DepthwiseKernel<S>, depthwise_pixels, S);
+    for (std::size_t k = 0; k < kernels.size(); ++k) {
+      if (width > 1 && (vector_size() < 64 || k + 1 < kernels.size())) continue;  // shorter vectors know no such groups
       Tensor<S> y = before;
       S* to[depthwise_pixels];
       for (Index p = 0; p < pixels; ++p) to[p] = y.data() + p * channels;
-      kernel({from_second, 1, taps, step, dilation}, weights, channels, to, {.bias = bias.cdata(), .accumulate = true, .relu = true});
-      ASSERT_EQ(y, wanted_y) << channels;
+      kernels[k]({from_second, 1, taps, step, dilation, width}, weights, channels, to,
+                 {.bias = bias.cdata(), .accumulate = true, .relu = true});
+      ASSERT_EQ(y, wanted_y);
     }
     for (const auto kernel : EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S)) {
       Tensor<S> got = sums;
       S* const to[] = {got.data()};
-      kernel(rows, channels, dy.cdata(), pixels, to);
-      ASSERT_EQ(got, wanted_sums) << channels;
+      kernel({from_first, 1, taps, step, dilation}, channels, dy.cdata(), pixels, to);
+      ASSERT_EQ(got, wanted_sums);
     }
   }
 }
@@ -232,6 +244,9 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
       {2, 9, 21, 37, 37, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 37},        // likewise, of parts of vectors
       {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
+      {2, 9, 21, 40, 40, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 10},        // groups of 4 channels
+      {2, 21, 9, 56, 56, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 7},         // of 8
+      {3, 15, 16, 32, 32, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 4},        // likewise, with all options
       {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
       {1, 4, 4, 3, 3, {1, 1}, {1, 1}, {0, 0}, {1 << 30, 1 << 30}, 3},  // the dilation of a single tap means nothing
       {1, 1, 40, 3, 4, {1, 5}, {1, 2}, {0, 2}, {1, 1}, 1},           // one row
@@ -297,8 +312,11 @@ TYPED_TEST(Convolutions, WinogradIsChosenWhereItIsFaster) {
 TYPED_TEST(Convolutions, EndAsTheEpilogueSays) {
   using S = TypeParam;
   Random random(9);
-  for (const Index groups : {1, 3}) {
-    const ConvolutionShape s{2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, groups};
+  const ConvolutionShape shapes[] = {{2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
+                                     {2, 6, 5, 24, 24, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
+                                     {2, 6, 5, 19, 19, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 19}};
+  for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = whole_numbers<S>(s.input(), random), weight = whole_numbers<S>(s.weight(), random);
     const Tensor<S> bias = whole_numbers<S>({s.K}, random), before = whole_numbers<S>(s.output(), random);
     Tensor<S> plain(s.output(), uninitialized), y = before;
@@ -327,6 +345,7 @@ TYPED_TEST(Convolutions, WeightsAreScaledByOutputChannel) {
   const ConvolutionShape shapes[] = {{1, 6, 5, 17, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd},
                                      {1, 16, 15, 40, 60, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},
                                      {1, 6, 5, 18, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 18},
+                                     {1, 6, 5, 12, 12, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
                                      {1, 6, 5, 6, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3}};
   for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);

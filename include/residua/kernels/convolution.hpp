@@ -73,6 +73,10 @@ template <typename S>
 class ConvolutionWeights {
  public:
   ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
+    if (narrow_groups<S>(s)) {
+      channelwise_ = depthwise_weights(weight, s, false);
+      return;
+    }
     const ConvolutionShape wide = with_wide_groups<S>(s);
     if (wide.groups < s.groups) {
       prepare(widened(weight, s, wide).cdata(), wide);
@@ -109,15 +113,13 @@ class ConvolutionWeights {
     transformed_ = winograd_suits(s);
     if (transformed_) {
       groups_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
-    } else if (s.depthwise()) {
-      channelwise_ = depthwise_weights(weight, s, false);
     } else {
       groups_ = pack_weights(weight, s);
     }
   }
 
   bool transformed_ = false;
-  Tensor<S> channelwise_;   // (R, S, C)
+  Tensor<S> channelwise_;   // (R, S, width, C)
   PackedGroups<S> groups_;  // transformed or as they are
 };
 
@@ -125,13 +127,13 @@ class ConvolutionWeights {
 template <typename S>
 void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, const Epilogue<S>& end) {
   const ConvolutionShape wide = with_wide_groups<S>(s);
-  if (wide.groups < s.groups) {
+  if (narrow_groups<S>(s)) {
+    depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
+  } else if (wide.groups < s.groups) {
     convolution(x, widened(weight, s, wide).cdata(), y, wide, end);
   } else if (winograd_suits(s, forward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
     winograd_convolution(x, s.C, std::span(taps), y, s.K, forward_tiles(s), end);
-  } else if (s.depthwise()) {
-    depthwise_convolution(x, depthwise_weights(weight, s, false), y, s, end);
   } else {
     direct_convolution(x, pack_weights(weight, s, is_one_unit(s)), y, s, end);
   }
@@ -141,13 +143,14 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
 template <typename S>
 void convolution_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const ConvolutionShape wide = with_wide_groups<S>(s);
-  if (wide.groups < s.groups) {
+  const bool strided = s.stride[0] > 1 || s.stride[1] > 1;  // most of what each pixel adds up would be zeros
+  if (narrow_groups<S>(s) && (s.depthwise() || !strided)) {
+    depthwise_input_gradient(dy, weight, dx, s);
+  } else if (wide.groups < s.groups) {
     convolution_input_gradient(dy, widened(weight, s, wide).cdata(), dx, wide);
   } else if (winograd_suits(s, backward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, true);
     winograd_convolution(dy, s.K, std::span(taps), dx, s.C, backward_tiles(s), {});
-  } else if (s.depthwise()) {
-    depthwise_input_gradient(dy, weight, dx, s);
   } else {
     direct_input_gradient(dy, weight, dx, s);
   }

@@ -1,13 +1,18 @@
-// Depthwise convolution: each channel by taps of its own, C = K = G.
+// Convolutions whose groups are narrow: each channel by taps of its own, C = K = G, or by taps of the few channels of its
+// group. With groups of `width` channels, and i counting those of channel c's group,
 //
-//     y[n, i, j, c] = Σ_{r, s} w[r, s, c] · x[n, i·stride − padding + r·dilation, j·stride − padding + s·dilation, c]
+//     y[n, h, w, c] = Σ_{r, s, i} w[r, s, i, c] · x[n, h·stride − padding + r·dilation, w·stride − padding + s·dilation, i]
 //
+// so that a vector of channels c takes its i-th factors from the very vector of x that it stands over: `of_group`.
 // Pixels are found through tables of pointers, which lead to zeros outside of the image. The input gradient is the same
 // sum over dy with the taps turned, and with zeros put between its pixels where the stride was larger than one.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <residua/kernels/convolution_shape.hpp>
@@ -22,11 +27,12 @@ struct DepthwiseRows {
   const S* const* const* pixels;
   Index count;  // of rows of taps
   Index taps, step, dilation;
+  Index width = 1;  // of a group
 };
 
 inline constexpr int depthwise_pixels = 8, depthwise_taps = 4;
 
-/// y[p] = Σ_{r, s} weights[r][s] ⊙ pixels[r][p · step + s · dilation] for eight results.
+/// y[p] = Σ_{r, s, i} weights[r][s, i] ⊙ of_group(pixels[r][p · step + s · dilation], i) for eight results.
 template <typename S>
 using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
                                  Epilogue<S> end);
@@ -38,32 +44,57 @@ using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, cons
 
 namespace depthwise {
 
-/// sum[p] += Σ_s weights[s] ⊙ x[p · step + s · dilation], at the vector of channels that begins with c. With `row`, a number
-/// of taps, for neighbouring taps and results of which there are as many: each pixel is read once. Else row = 0.
-template <Index bytes, Index row, typename S, typename V>
+// In each lane the i-th number of its group: lanes in groups of `width`. For each instruction set a function of its own, since
+// g++ takes longer vectors apart before a function is inlined.
+#define RESIDUA_OF_GROUP(ISA, TARGET, BYTES)                                                                \
+  template <Index width, Index i, typename V, std::size_t... lane>                                         \
+  TARGET inline void of_group(V& v, std::integral_constant<Index, BYTES>, std::index_sequence<lane...>) {  \
+    v = __builtin_shufflevector(v, v, (Index(lane) / width * width + i)...);                               \
+  }
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_OF_GROUP)
+#undef RESIDUA_OF_GROUP
+
+/// sum[p] += Σ_s weights[s, i] ⊙ of_group(x[p · step + s · dilation], i), at the vector of channels that begins with c. With
+/// `row`, a number of taps, for neighbouring taps and results of which there are as many: each pixel is read once. Else
+/// row = 0.
+template <Index bytes, Index row, Index width, Index i, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  constexpr std::integral_constant<Index, bytes> vector;
+  constexpr std::make_index_sequence<static_cast<std::size_t>(bytes) / sizeof(S)> lanes;
+  weights += i * channels + c;
+  const Index next = width * channels;
   if constexpr (row > 0) {
     V weight[row];
-    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const InMemory*>(weights + s * channels + c);
+    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const InMemory*>(weights + s * next);
     RESIDUA_UNROLL for (int q = 0; q < depthwise_pixels + row - 1; ++q) {
-      const V pixel = *reinterpret_cast<const InMemory*>(x[q] + c);
+      V pixel = *reinterpret_cast<const InMemory*>(x[q] + c);
+      if constexpr (width > 1) of_group<width, i>(pixel, vector, lanes);
       RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
         if (q - s >= 0 && q - s < depthwise_pixels) sum[q - s] += pixel * weight[s];
       }
     }
   } else {
-    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation) {
-      const V weight = *reinterpret_cast<const InMemory*>(weights + s * channels + c);
+    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation, weights += next) {
+      const V weight = *reinterpret_cast<const InMemory*>(weights);
       RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-        sum[p] += *reinterpret_cast<const InMemory*>(x[p * rows.step] + c) * weight;
+        V pixel = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
+        if constexpr (width > 1) of_group<width, i>(pixel, vector, lanes);
+        sum[p] += pixel * weight;
       }
     }
   }
 }
 
-template <Index bytes, Index taps, typename S>
+/// The same for all i of a group.
+template <Index bytes, Index row, typename S, typename V, Index... i>
+RESIDUA_INLINE void add_groups(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
+                               V (&sum)[depthwise_pixels], std::integer_sequence<Index, i...>) {
+  (add_row<bytes, row, Index(sizeof...(i)), i>(rows, x, weights, c, channels, sum), ...);
+}
+
+template <Index bytes, Index taps, Index width, typename S>
 RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
                            Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes)));
@@ -71,7 +102,10 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
   constexpr Index lanes = bytes / Index(sizeof(S));
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
-    for (Index r = 0; r < rows.count; ++r) add_row<bytes, taps>(rows, rows.pixels[r], weights[r], c, channels, sum);
+    for (Index r = 0; r < rows.count; ++r) {
+      add_groups<bytes, taps>(rows, rows.pixels[r], weights[r], c, channels, sum,
+                              std::make_integer_sequence<Index, width>());
+    }
     if (end.bias != nullptr) {
       const V bias = *reinterpret_cast<const InMemory*>(end.bias + c);
       RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) sum[p] += bias;
@@ -125,18 +159,25 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 
 }  // namespace depthwise
 
-// Short vectors are too few to keep the taps of a row.
+// Short vectors are too few to keep the taps of a row, or the channels of a group.
 #define RESIDUA_DEPTHWISE(ISA, TARGET, BYTES)                                                                        \
   template <typename S>                                                                                              \
   TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,    \
                                      Epilogue<S> end) {                                                              \
     const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
+    if constexpr (BYTES == 64) {                                                                                     \
+      if (rows.width == 8) return depthwise::pixels<BYTES, 3, 8>(rows, weights, channels, y, end);                   \
+      if (rows.width == 4 && neighbours && rows.taps == 3) {                                                         \
+        return depthwise::pixels<BYTES, 3, 4>(rows, weights, channels, y, end);                                      \
+      }                                                                                                              \
+      if (rows.width == 4) return depthwise::pixels<BYTES, 0, 4>(rows, weights, channels, y, end);                   \
+    }                                                                                                                \
     if (neighbours && rows.taps == 3) {                                                                              \
-      depthwise::pixels<BYTES, 3>(rows, weights, channels, y, end);                                                  \
+      depthwise::pixels<BYTES, 3, 1>(rows, weights, channels, y, end);                                               \
     } else if (neighbours && rows.taps == 7) {                                                                       \
-      depthwise::pixels<BYTES, 7>(rows, weights, channels, y, end);                                                  \
+      depthwise::pixels<BYTES, 7, 1>(rows, weights, channels, y, end);                                               \
     } else {                                                                                                         \
-      depthwise::pixels<BYTES, 0>(rows, weights, channels, y, end);                                                  \
+      depthwise::pixels<BYTES, 0, 1>(rows, weights, channels, y, end);                                               \
     }                                                                                                                \
   }                                                                                                                  \
   template <typename S>                                                                                              \
@@ -146,13 +187,31 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_DEPTHWISE)
 #undef RESIDUA_DEPTHWISE
 
-/// Weights (C, R, S) as (R, S, C), perhaps turned by half a turn.
+/// Whether the channels of a convolution are computed so: its groups are as wide as the kernels know; of 8 channels where
+/// there are three taps in a row, and they and the results are neighbours.
+template <typename S>
+bool narrow_groups(const ConvolutionShape& s) {
+  const Index width = s.C / s.groups;
+  if (s.C != s.K || s.groups == 1 || s.algorithm == ConvAlgorithm::winograd) return false;
+  if (width == 1) return true;
+  const bool neighbours = s.kernel[1] == 3 && s.stride[1] == 1 && s.dilation[1] == 1;
+  return vector_size() == 64 && (width == 4 || (width == 8 && neighbours));
+}
+
+/// Weights (C, R, S, width) as (R, S, width, C); `turned` as those of the input gradient: by half a turn, and of each group
+/// the transpose.
 template <typename S>
 Tensor<S> depthwise_weights(const S* weight, const ConvolutionShape& s, bool turned) {
-  Tensor<S> result(Shape{s.taps(), s.C}, uninitialized);
-  S* const to = result.data();
-  for (Index c = 0; c < s.C; ++c) {
-    for (Index t = 0; t < s.taps(); ++t) to[t * s.C + c] = weight[c * s.taps() + (turned ? s.taps() - 1 - t : t)];
+  const Index width = s.C / s.groups;
+  Tensor<S> result(Shape{s.taps(), width, s.C}, uninitialized);
+  S* to = result.data();
+  for (Index t = 0; t < s.taps(); ++t) {
+    for (Index i = 0; i < width; ++i) {
+      for (Index c = 0; c < s.C; ++c) {
+        const Index k = turned ? c / width * width + i : c, of = turned ? c % width : i;
+        *to++ = weight[(k * s.taps() + (turned ? s.taps() - 1 - t : t)) * width + of];
+      }
+    }
   }
   return result;
 }
@@ -201,7 +260,7 @@ class DepthwiseTables {
       pixels_.push_back(to);
       meets(count++, r);
     }
-    return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_};
+    return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_, s_.C / s_.groups};
   }
 
   /// The rows that were returned last, from so many results later on.
@@ -220,7 +279,7 @@ class DepthwiseTables {
   List<const S* const*> pixels_;
 };
 
-/// y (N, I, J, C) from the images of a source (N, h.size, w.size, C) and weights (R, S, C), finished by `end`.
+/// y (N, I, J, C) from the images of a source (N, h.size, w.size, C) and weights (R, S, width, C), finished by `end`.
 template <typename S>
 void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const Tensor<S>& weights, S* y, Index I, Index J,
                            const Index (&step)[2], const Index (&origin)[2], const ConvolutionShape& s,
@@ -232,7 +291,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
     Tensor<S> outside(Shape{s.C});
     for (Index row = first; row < last; ++row) {
       const DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
-        taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * s.C;
+        taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];
@@ -251,7 +310,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
   });
 }
 
-/// y = x ∗ weight, finished by `end`; weights (R, S, C) as depthwise_weights makes them.
+/// y = x ∗ weight, finished by `end`; weights (R, S, width, C) as depthwise_weights makes them.
 template <typename S>
 void depthwise_convolution(const S* x, const Tensor<S>& weights, S* y, const ConvolutionShape& s,
                            const Epilogue<S>& end) {
