@@ -230,13 +230,17 @@ template <typename S>
 void group_moments(const GroupNorm<S>& norm, const S* x, S* moments) {
   const Index C = norm.channels, width = C / norm.groups;
   const Tensor<S> of_channels = column_moments(x, norm.pixels, C);
-  const S values = static_cast<S>(width * norm.pixels);
-  for (Index at = 0; at < C; at += width) {
-    const auto means = of_channels.carray().segment(at, width), squares = of_channels.carray().segment(C + at, width);
-    const S mean = means.mean();
-    const S variance = (squares.sum() + (means - mean).square().sum() * static_cast<S>(norm.pixels)) / values;
-    ArrayMap<S>(moments + at, width) = mean;
-    ArrayMap<S>(moments + C + at, width) = variance;
+  const auto pixels = static_cast<double>(norm.pixels), channels = static_cast<double>(width);
+  const S *means = of_channels.cdata(), *squares = means + C;
+  for (Index at = 0; at < C; at += width, means += width, squares += width) {
+    double sum = 0, around = 0;  // Σ over the channels, and Σ(x − mean)² over all values
+    for (Index c = 0; c < width; ++c) sum += double{means[c]};
+    const double mean = sum / channels;
+    for (Index c = 0; c < width; ++c) {
+      around += double{squares[c]} + (double{means[c]} - mean) * (double{means[c]} - mean) * pixels;
+    }
+    std::fill_n(moments + at, width, static_cast<S>(mean));
+    std::fill_n(moments + C + at, width, static_cast<S>(around / (channels * pixels)));
   }
 }
 
@@ -244,8 +248,10 @@ void group_moments(const GroupNorm<S>& norm, const S* x, S* moments) {
 template <typename S>
 Tensor<S> channel_scale(const GroupNorm<S>& norm, const S* variance, bool weighted) {
   Tensor<S> scale(Shape{norm.channels}, uninitialized);
-  scale.array() = (ConstArrayMap<S>(variance, norm.channels) + static_cast<S>(norm.eps)).sqrt().inverse();
-  if (weighted && norm.weight) scale.array() *= ConstArrayMap<S>(norm.weight, norm.channels);
+  S* const to = scale.data();
+  for (Index c = 0; c < norm.channels; ++c) {
+    to[c] = (weighted && norm.weight ? norm.weight[c] : S(1)) / std::sqrt(variance[c] + static_cast<S>(norm.eps));
+  }
   return scale;
 }
 
@@ -282,21 +288,26 @@ void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments,
     const Tensor<S> rstd = channel_scale(norm, mean + C, false), scale = channel_scale(norm, mean + C, true);
     Tensor<S> sums(Shape{2, C});  // Σ dy, Σ dy · (x − mean)
     if (dweight || dbias || norm.of_input) sums = column_gradients(d, in, mean, norm.pixels, C);
-    const auto sum = sums.carray().head(C), product = sums.carray().tail(C);
-    ArrayMap<S>(part + sample * 2 * C, C) = product * rstd.carray();
-    ArrayMap<S>(part + sample * 2 * C + C, C) = sum;
+    const S *const sum = sums.cdata(), *const product = sum + C, *const r = rstd.cdata(), *const a = scale.cdata();
+    S* const own = part + sample * 2 * C;
+    for (Index c = 0; c < C; ++c) own[c] = product[c] * r[c];
+    std::copy_n(sum, C, own + C);
     if (!dx) return;
 
     // dx = scale · dy − rstd · Σ(weight · dy) / m − (x − mean) · rstd³ · Σ(weight · dy · (x − mean)) / m,
     // sums over the m values of a group; with mean and variance that do not depend on x only the first term.
     Tensor<S> shift(Shape{C}), slope(Shape{C});
+    S *const b = shift.data(), *const s = slope.data();
     for (Index at = 0; norm.of_input && at < C; at += width) {
-      const auto of_group = [&](const auto& v) { return v.segment(at, width); };
-      const S square = rstd.carray()[at] * rstd.carray()[at];
-      shift.array().segment(at, width) = (of_group(scale.carray()) * of_group(sum)).sum() * share;
-      slope.array().segment(at, width) = (of_group(scale.carray()) * of_group(product)).sum() * square * share;
+      double total = 0, along = 0;
+      for (Index c = at; c < at + width; ++c) {
+        total += double{a[c]} * double{sum[c]};
+        along += double{a[c]} * double{product[c]};
+      }
+      std::fill_n(b + at, width, static_cast<S>(total) * share);
+      std::fill_n(s + at, width, static_cast<S>(along) * r[at] * r[at] * share);
     }
-    const auto dx_of = [](auto g, auto v, auto m, auto a, auto b, auto c) { return g * a - b - (v - m) * c; };
+    const auto dx_of = [](auto g, auto v, auto m, auto u, auto w, auto z) { return g * u - w - (v - m) * z; };
     map_columns(wide, dx + sample * size, dx_of, d, in, repeated(mean, wide), repeated(scale.cdata(), wide),
                 repeated(shift.cdata(), wide), repeated(slope.cdata(), wide));
   });
