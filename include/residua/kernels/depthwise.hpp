@@ -127,13 +127,49 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
   }
 }
 
-template <Index bytes, typename S>
+/// sums[r][s] += Σ_p dy[p] ⊙ pixels[r][p + s] for some rows of `row` neighbouring taps, at the vector of channels that begins
+/// with c: each pixel is read once.
+template <Index bytes, Index row, Index some, typename S>
+RESIDUA_INLINE void add_taps(const S* const* const* pixels, Index c, Index channels, const S* dy, Index dy_pixels,
+                             S* const* sums) {
+  typedef S V __attribute__((vector_size(bytes)));
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  V sum[some][row] = {}, window[some][row];
+  RESIDUA_UNROLL for (int r = 0; r < some; ++r) {
+    RESIDUA_UNROLL for (int s = 0; s < row - 1; ++s) window[r][s] = *reinterpret_cast<const InMemory*>(pixels[r][s] + c);
+  }
+  for (Index p = 0; p < dy_pixels; ++p) {
+    const V d = *reinterpret_cast<const InMemory*>(dy + p * channels + c);
+    RESIDUA_UNROLL for (int r = 0; r < some; ++r) {
+      window[r][row - 1] = *reinterpret_cast<const InMemory*>(pixels[r][p + row - 1] + c);
+      RESIDUA_UNROLL for (int s = 0; s < row; ++s) sum[r][s] += window[r][s] * d;
+      RESIDUA_UNROLL for (int s = 0; s < row - 1; ++s) window[r][s] = window[r][s + 1];
+    }
+  }
+  const Index bytes_left = std::min(bytes, (channels - c) * Index(sizeof(S)));
+  RESIDUA_UNROLL for (int r = 0; r < some; ++r) {
+    RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
+      S* const to = sums[r] + s * channels + c;
+      const V total = *reinterpret_cast<const InMemory*>(to) + sum[r][s];
+      std::memcpy(to, &total, static_cast<std::size_t>(bytes_left));
+    }
+  }
+}
+
+template <Index bytes, Index row, typename S>
 RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels, S* const* sums) {
   typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
+  constexpr Index some = row == 3 ? 3 : 1;  // rows at once: as many sums as keep the processor busy
   for (Index c = 0; c < channels; c += lanes) {
     const Index count = std::min(lanes, channels - c);
-    for (Index r = 0; r < rows.count; ++r) {
+    Index r = 0;
+    if constexpr (row > 0) {
+      for (; r + some <= rows.count; r += some) {
+        add_taps<bytes, row, some>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
+      }
+    }
+    for (; r < rows.count; ++r) {
       for (Index s = 0; s < rows.taps; s += depthwise_taps) {
         const S* const* x = rows.pixels[r] + s * rows.dilation;
         const S* d = dy + c;
@@ -182,7 +218,14 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
   }                                                                                                                  \
   template <typename S>                                                                                              \
   TARGET void depthwise_taps_##ISA(DepthwiseRows<S> rows, Index channels, const S* dy, Index n, S* const* sums) {    \
-    depthwise::taps<BYTES>(rows, channels, dy, n, sums);                                                             \
+    const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
+    if (neighbours && rows.taps == 3) {                                                                              \
+      depthwise::taps<BYTES, 3>(rows, channels, dy, n, sums);                                                        \
+    } else if (neighbours && rows.taps == 7) {                                                                       \
+      depthwise::taps<BYTES, 7>(rows, channels, dy, n, sums);                                                        \
+    } else {                                                                                                         \
+      depthwise::taps<BYTES, 0>(rows, channels, dy, n, sums);                                                        \
+    }                                                                                                                \
   }
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_DEPTHWISE)
 #undef RESIDUA_DEPTHWISE
