@@ -28,5 +28,7 @@ namespace residua::inline RESIDUA_ABI::kernels {
 
 KERNELS_OF(float)
 KERNELS_OF(double)
+#undef KERNELS_OF
+#undef KERNEL
 
 }  // namespace residua::inline RESIDUA_ABI::kernels

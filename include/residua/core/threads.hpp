@@ -122,8 +122,8 @@ class ThreadPool {
       deal_out(blocks);
       error_ = nullptr;
       open_ = true;
-      for (std::size_t i = 0; i < workers_.size() && started_by_ == process(); ++i) {
-        if (sleepers_[i].asleep) sleepers_[i].core.ask(workers_[i]);
+      for (std::size_t i = 0; i < workers_.size(); ++i) {
+        if (sleepers_[i].asleep && started_by_ == process()) sleepers_[i].core.ask(workers_[i]);
       }
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
