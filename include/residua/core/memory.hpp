@@ -1,6 +1,10 @@
 // Where tensors' memory comes from: shared blocks, and a capped cache of free ones.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -144,6 +148,7 @@ class MemoryCache {
       clear();
       raw = ::operator new(whole, std::align_val_t{alignment});
     }
+    ask_for_large_pages(raw, whole);
     Block* block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;
@@ -151,6 +156,17 @@ class MemoryCache {
     ++statistics_.system_requests;
     count_live(size);
     return block;
+  }
+
+  /// Of 2 MiB, where the system has them: kernels that walk through much memory look up addresses more rarely. Asked for
+  /// inside of a block, whose ends keep small pages, so that no memory is used beyond them; it is a wish, not more.
+  static void ask_for_large_pages([[maybe_unused]] void* raw, [[maybe_unused]] std::size_t size) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr std::uintptr_t page = std::uintptr_t{1} << 16;  // a multiple of any system's
+    if (size < std::size_t{4} << 20) return;
+    const auto first = reinterpret_cast<std::uintptr_t>(raw), begin = (first + page - 1) / page * page;
+    ::madvise(reinterpret_cast<void*>(begin), (first + size) / page * page - begin, MADV_HUGEPAGE);
+#endif
   }
 
   static std::size_t bin_of(std::size_t bytes) {
