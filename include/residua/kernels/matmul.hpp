@@ -259,23 +259,4 @@ void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogu
   matmul<S>(a, RightSide<S>{b.data(), 1, b.cols()}, c, end);
 }
 
-/// c (M, N) += aᵀ · b,  a (K, M), b (K, N).
-template <typename S>
-void matmul_at(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c) {
-  const auto& kernels = micro_kernels<S>();
-  const Panels<S> panels(b.cols());
-  parallel_ranges(a.cols(), kernels.tile_rows, [&](Index first, Index last) {
-    const Index depth_at_once = 256;
-    for (Index k = 0; k < a.rows(); k += depth_at_once) {
-      for (Index p = 0; p < panels.count(); ++p) {
-        const Index column = panels.first_column(p);
-        const Segment<S> segment{a.data() + k * a.cols() + first, b.data() + k * b.cols() + column,
-                                 std::min(depth_at_once, a.rows() - k)};
-        kernels.outer[panels.width_of(p) - 1](&segment, 1, a.cols(), b.cols(), c.data() + first * c.cols() + column,
-                                              c.cols(), last - first, panels.columns_of(p), true);
-      }
-    }
-  });
-}
-
 }  // namespace residua::inline RESIDUA_ABI::kernels

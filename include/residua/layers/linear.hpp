@@ -4,7 +4,7 @@
 #include <residua/core/layer.hpp>
 #include <residua/core/options.hpp>
 #include <residua/kernels/columns.hpp>
-#include <residua/kernels/matmul.hpp>
+#include <residua/kernels/direct_convolution.hpp>
 #include <residua/layers/init.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -61,7 +61,7 @@ class Linear : public Network<Linear<S>, S> {
     if (!tape.output_gradient()) return {};
     detail::check_gradient("Linear", dy, x.shape().with(-1, options.out_features), tape);
     if (weight.trainable()) {  // dweight = dyᵀ · x
-      Tensor<S> dweight(weight.value.shape());
+      Tensor<S> dweight(weight.value.shape(), uninitialized);
       kernels::matmul_at<S>(dy.cmatrix(), x.cmatrix(), dweight.matrix());
       weight.add_gradient(std::move(dweight));
     }
