@@ -102,37 +102,29 @@ void max_pool(const S* x, S* y, std::int32_t* at, Index images, Index channels, 
     const Span h = rows.window(block % rows.out);
     const S* const image = x + block / rows.out * rows.in * columns.in * channels;
     const Index row = block * columns.out * channels;
-    const auto last = [](Span span, const PoolAxis& axis) {
-      if (span.size() <= 0) return span.first - 1;
-      return span.first + (span.size() - 1) / axis.dilation * axis.dilation;
-    };
     S strange = 0;  // NaN where there is NaN, or an infinity, in the row
     with_best_vectors([=, &strange](auto bytes) {
       using V = Pack<S, bytes>;
       V zero;
       for (Index p = 0; p < columns.out; ++p) {
         const Span w = columns.window(p);
-        for (Index c = 0; c < channels; c += V::lanes) {
-          const auto at_pixel = [&](Index position) { return load<V>(image + position * channels + c, channels - c); };
+        for_each_vector<V>(0, channels, [&](Index c, auto n) {
           V best = -std::numeric_limits<S>::infinity();
+          Places<V> found = static_cast<typename V::Bits>(h.size() > 0 && w.size() > 0 ? h.first * columns.in + w.first : -1);
           for (Index i = h.first; i < h.last; i += rows.dilation) {
             for (Index j = w.first; j < w.last; j += columns.dilation) {
-              const V v = at_pixel(i * columns.in + j);
-              best = where(v > best, v, best);
+              const Index position = i * columns.in + j;
+              const V v = load<V>(image + position * channels + c, n);
+              const auto larger = v > best;
+              best = where(larger, v, best);
+              found = where(larger, Places<V>(static_cast<typename V::Bits>(position)), found);
               zero += v * S(0);
             }
           }
-          Places<V> found = typename V::Bits(-1);
-          for (Index i = last(h, rows); i >= h.first; i -= rows.dilation) {  // backwards: the first remains
-            for (Index j = last(w, columns); j >= w.first; j -= columns.dilation) {
-              const Index position = i * columns.in + j;
-              found = where(at_pixel(position) == best, Places<V>(typename V::Bits(position)), found);
-            }
-          }
           const Index to = row + p * channels + c;
-          store(y + to, best, channels - c);
-          store_places<V>(at + to, found, channels - c);
-        }
+          store(y + to, best, n);
+          store_places<V>(at + to, found, n);
+        });
       }
       strange = sum_of_lanes(zero);
     });
@@ -153,16 +145,16 @@ void max_pool_gradient(const S* dy, const std::int32_t* at, S* dx, Index images,
       for (Index j = 0; j < columns.in; ++j) {
         const Span p = columns.covering(j);
         const Places<V> here = static_cast<typename V::Bits>(i * columns.in + j);
-        for (Index c = 0; c < channels; c += V::lanes) {
+        for_each_vector<V>(0, channels, [&](Index c, auto n) {
           V sum;
           for (Index r = o.first; r < o.last; ++r) {
             for (Index s = p.first; s < p.last; ++s) {
               const Index from = image + (r * columns.out + s) * channels + c;
-              sum += where(load_places<V>(at + from, channels - c) == here, load<V>(dy + from, channels - c), V());
+              sum += where(load_places<V>(at + from, n) == here, load<V>(dy + from, n), V());
             }
           }
-          store(dx + (block * columns.in + j) * channels + c, sum, channels - c);
-        }
+          store(dx + (block * columns.in + j) * channels + c, sum, n);
+        });
       }
     });
   });
