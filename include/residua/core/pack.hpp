@@ -86,6 +86,14 @@ struct Pack {
   }
 };
 
+/// |v|
+template <typename V>
+RESIDUA_INLINE V abs(const V& v) {
+  using Integers = typename V::Choice::Raw;
+  const Integers sign = reinterpret_cast<Integers>((-V()).raw);
+  return V(reinterpret_cast<typename V::Raw>(reinterpret_cast<Integers>(v.raw) & ~sign));
+}
+
 /// to[i] = from[i] for i < n. A function of its own, once for all loops that end in a part of a vector.
 template <typename T>
 [[gnu::noinline]] void copy_part(const T* from, Index n, T* to) {

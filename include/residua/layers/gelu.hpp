@@ -28,11 +28,14 @@ class GELU : public Activation<GELU<S>, S, Keeps::input> {
   explicit GELU(const GELUOptions& o = {}) : options(o) {}
 
   RESIDUA_INLINE auto value(auto x) const {
-    return x * (options.approximate == Approximate::none ? kernels::normal_cdf(x) : kernels::sigmoid(S(2) * u(x)));
+    return x * (options.approximate == Approximate::none ? kernels::Normal(x).cdf : kernels::sigmoid(S(2) * u(x)));
   }
 
   RESIDUA_INLINE auto derivative(auto x) const {
-    if (options.approximate == Approximate::none) return kernels::normal_cdf(x) + x * kernels::normal_density(x);
+    if (options.approximate == Approximate::none) {
+      const kernels::Normal normal(x);
+      return normal.cdf + x * normal.density;
+    }
     const auto s = kernels::sigmoid(S(2) * u(x));
     const auto du = scale + S(3) * cubic * x * x;
     return s + x * s * (S(1) - s) * S(2) * du;
