@@ -39,18 +39,19 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
       const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
+      const Index tile = set.tile_rows[vectors - 1], first = random.below(3);
       const Index tap_count = random.below(4), depth = 1 + random.below(7), row = 40;
       SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(columns) + " of " + std::to_string(span) + " columns");
-      const Tensor<S> a = whole_numbers<S>({set.tile_rows, row}, random);
+      const Tensor<S> a = whole_numbers<S>({tile, row}, random);
       const Tensor<S> b = whole_numbers<S>({tap_count * depth, span}, random);
       const Tensor<S> bias = whole_numbers<S>({span}, random);
       const Epilogue<S> end{random.chance(0.5) ? bias.cdata() : nullptr, random.chance(0.5), random.chance(0.5)};
       std::vector<Index> taps;
       for (Index t = 0; t < tap_count; ++t) taps.push_back(random.below(row - depth + 1));
 
-      Tensor<S> c = whole_numbers<S>({set.tile_rows, span + 1}, random);
+      Tensor<S> c = whole_numbers<S>({tile, span + 1}, random);
       Tensor<S> wanted = c;
-      for (Index i = 0; i < set.tile_rows; ++i) {
+      for (Index i = 0; i < tile; ++i) {
         for (Index v = 0; v < columns; ++v) {
           S sum = end.accumulate ? wanted(i, v) : S(0);
           if (end.bias != nullptr) sum += bias(v);
@@ -62,11 +63,11 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
       }
       std::vector<const S*> a_rows;
       std::vector<S*> c_rows;
-      for (Index i = 0; i < set.tile_rows; ++i) {
+      for (Index i = 0; i < tile; ++i) {
         a_rows.push_back(a.cdata() + i * row);
-        c_rows.push_back(c.data() + i * (span + 1));
+        c_rows.push_back(c.data() + i * (span + 1) - first);
       }
-      set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), columns, end);
+      set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), first, columns, end);
       ASSERT_EQ(c, wanted);  // beyond the last column too
     }
   }
@@ -77,8 +78,8 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   Random random(2);
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
-      const Index rows = 1 + random.below(set.tile_rows), segment_count = random.below(4), most = 5;
+      const Index width = 1 + random.below(3), vectors = 1 + random.below(width), span = vectors * set.lanes, columns = span - random.below(set.lanes);
+      const Index rows = 1 + random.below(set.outer_rows[width - 1]), segment_count = random.below(4), most = 5;
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
       SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
       const Tensor<S> a = whole_numbers<S>({segment_count, most, lda}, random);
@@ -97,7 +98,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
           }
         }
       }
-      set.outer[vectors - 1](segments.data(), segment_count, lda, ldb, c.data(), ldc, rows, columns, accumulate);
+      set.outer[width - 1][vectors - 1](segments.data(), segment_count, lda, ldb, c.data(), ldc, rows, columns, accumulate);
       ASSERT_EQ(c, wanted);
     }
   }
@@ -106,13 +107,14 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
 TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
   using S = TypeParam;
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
-    const Tensor<S> a(Shape{set.tile_rows, 1}, std::numeric_limits<S>::quiet_NaN()), b(Shape{set.lanes}, S(1));
-    Tensor<S> c(Shape{set.tile_rows, set.lanes});
-    std::vector<const S*> a_rows(static_cast<std::size_t>(set.tile_rows), a.cdata());
+    const Index tile = set.tile_rows[0];
+    const Tensor<S> a(Shape{tile, 1}, std::numeric_limits<S>::quiet_NaN()), b(Shape{set.lanes}, S(1));
+    Tensor<S> c(Shape{tile, set.lanes});
+    std::vector<const S*> a_rows(static_cast<std::size_t>(tile), a.cdata());
     std::vector<S*> c_rows;
-    for (Index i = 0; i < set.tile_rows; ++i) c_rows.push_back(c.data() + i * set.lanes);
+    for (Index i = 0; i < tile; ++i) c_rows.push_back(c.data() + i * set.lanes);
     const Index tap = 0;
-    set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), set.lanes, {.relu = true});
+    set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), 0, set.lanes, {.relu = true});
     EXPECT_TRUE(c.carray().isNaN().all()) << set.lanes;
   }
 }

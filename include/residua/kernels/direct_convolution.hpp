@@ -286,17 +286,19 @@ void copy_columns(Index rows, Index J, const RowOf& row_of, Index step, Index wi
   });
 }
 
-/// Columns of pixels that are `step` elements apart, dealt to tiles of as many columns as a product's tile has rows. Each
-/// goes to a place of its own, (pixels, rows), `tile_step` elements apart; what is read is read in one go.
+/// Columns of pixels that are `step` elements apart, dealt to tiles of `rows` columns. Each goes to a place of its own,
+/// (pixels, rows), `tile_step` elements apart, which has room for one more vector. What is read is read in one go.
 template <typename S>
-void copy_tiles(const S* from, Index step, Index pixels, Index tiles, S* to, Index tile_step) {
+void copy_tiles(const S* from, Index step, Index pixels, Index tiles, Index rows, S* to, Index tile_step) {
   with_best_vectors([=](auto bytes) {
-    constexpr Index rows = micro_kernel_rows(bytes);
+    using V = Pack<S, bytes>;
     for (Index first = 0; first < pixels; first += 16) {
       const Index last = std::min<Index>(pixels, first + 16);
       for (Index tile = 0; tile < tiles; ++tile) {
         for (Index p = first; p < last; ++p) {
-          std::memcpy(to + tile * tile_step + p * rows, from + p * step + tile * rows, rows * sizeof(S));
+          for (Index c = 0; c < rows; c += V::lanes) {
+            store<V>(to + tile * tile_step + p * rows + c, load<V>(from + p * step + tile * rows + c));
+          }
         }
       }
     }
@@ -316,7 +318,7 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
   const Index across = whole_rows ? 1 : s.kernel[1], width = whole_rows ? s.kernel[1] * cg : cg;
   const Index row = s.taps() * cg, size = s.K * row;
   const Panels<S> panels(width);
-  const Index tile_rows = kernels.tile_rows, tiles = (kg + tile_rows - 1) / tile_rows;
+  const Index tile_rows = kernels.outer_rows[panels.width - 1], tiles = (kg + tile_rows - 1) / tile_rows;
   const Index all_panels = s.kernel[0] * across * panels.count();  // of all taps
   const bool copies = tiles >= 4 || J == 1;
 
@@ -334,7 +336,8 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
     const Index tile0 = t * tiles / tile_shares, tile1 = (t + 1) * tiles / tile_shares;
     const Index panel0 = v * all_panels / panel_shares, panel1 = (v + 1) * all_panels / panel_shares;
     const Index room = units.images * units.rows * J;
-    Tensor<S> dy_copy(Shape{copies ? tile1 - tile0 : 0, room, tile_rows}, uninitialized);
+    const Index tile_step = room * tile_rows + kernels.lanes;
+    Tensor<S> dy_copy(Shape{copies ? tile1 - tile0 : 0, tile_step}, uninitialized);
     Tensor<S> x_copy(Shape{copies ? room : 0, panels.width * panels.lanes}, uninitialized);
     const Index first = part * units.count() / parts, last = (part + 1) * units.count() / parts;
     for (Index u = first; u < last; ++u) {
@@ -348,7 +351,7 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
       for (Index g = 0; g < s.groups; ++g) {
         const S* const of_group = dy + (n0 * I + i0) * J * s.K + g * kg;  // the unit's rows of dy follow each other
         if (copies) {
-          copy_tiles(of_group + tile0 * tile_rows, s.K, rows * J, tile1 - tile0, dy_copy.data(), room * tile_rows);
+          copy_tiles(of_group + tile0 * tile_rows, s.K, rows * J, tile1 - tile0, tile_rows, dy_copy.data(), tile_step);
         }
         for (Index panel = panel0; panel < panel1; ++panel) {
           const Index tap = panel / panels.count(), p = panel % panels.count();
@@ -360,12 +363,12 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
           if (copies) copy_columns(rows, J, x_row, s.stride[1] * s.C, span, x_copy.data());
           for (Index tile = tile0; tile < tile1; ++tile) {
             const Index k = tile * tile_rows;
-            const S* const a = copies ? dy_copy.cdata() + (tile - tile0) * room * tile_rows : of_group + k;
+            const S* const a = copies ? dy_copy.cdata() + (tile - tile0) * tile_step : of_group + k;
             if (copies) segments[0] = {a, x_copy.cdata(), rows * J};
             for (Index r = 0; !copies && r < rows; ++r) {
               segments[static_cast<std::size_t>(r)] = {a + r * J * s.K, x_row(r), J};
             }
-            kernels.outer[panels.width_of(p) - 1](
+            kernels.outer[panels.width - 1][panels.width_of(p) - 1](
                 segments.data(), static_cast<Index>(segments.size()), copies ? tile_rows : s.K,
                 copies ? span : s.stride[1] * s.C, sum + part * size + (g * kg + k) * row + tap * width + column, row,
                 std::min(tile_rows, kg - k), panels.columns_of(p), u > first);

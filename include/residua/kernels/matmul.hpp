@@ -136,14 +136,14 @@ class Packed {
   RightSide<S> unpacked_{nullptr, 0, 0};
 };
 
-/// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache; the last tile is
-/// filled up with a repeated row of a and a place for what nobody wants.
+/// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache. The last tile is
+/// filled up with a repeated row of a and a row of c that nobody wants.
 template <typename S>
 class RowTable {
  public:
-  explicit RowTable(Index capacity) : spill_(Shape{3 * micro_kernels<S>().lanes}, S(0)) {
-    a_.reserve(static_cast<std::size_t>(capacity + 8));
-    c_.reserve(static_cast<std::size_t>(capacity + 8));
+  explicit RowTable(Index capacity) {
+    a_.reserve(static_cast<std::size_t>(capacity + most_in_tile - 1));
+    c_.reserve(static_cast<std::size_t>(capacity + most_in_tile - 1));
   }
 
   void add(const S* a, S* c) {
@@ -157,8 +157,9 @@ class RowTable {
   void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room) {
     const auto& kernels = micro_kernels<S>();
     const Panels<S>& panels = b.panels();
-    const Index rows = size(), tile = kernels.tile_rows;
-    while (size() % tile != 0) add(a_.front(), spill_.data());
+    const Index rows = size();
+    Tensor<S> spill(Shape{panels.vectors * panels.lanes});
+    for (Index i = 1; i < most_in_tile; ++i) add(a_.front(), spill.data());
 
     // A panel's slice stays in the second-level cache while all rows pass over it: many taps, or a great depth, are
     // taken in several rounds.
@@ -168,7 +169,7 @@ class RowTable {
     const detail::OffPool alone(rows * tap_count * depth * panels.columns < Index{1} << 22);
     parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
       Tensor<S> scratch;
-      const Index column = panels.first_column(p), width = panels.width_of(p);
+      const Index column = panels.first_column(p), width = panels.width_of(p), tile = kernels.tile_rows[width - 1];
       for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
         const Index count = std::min(taps_at_once, tap_count - first);
         for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
@@ -178,16 +179,10 @@ class RowTable {
           const S* const panel = b.piece(p, first * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
+          const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + first;
           for (Index row = 0; row < rows; row += tile) {
-            const S* a[8];
-            S* c[8];
-            for (Index i = 0; i < tile; ++i) {
-              const auto r = static_cast<std::size_t>(row + i);
-              a[i] = a_[r] + k;
-              c[i] = row + i < rows ? c_[r] + column : c_[r];
-            }
-            kernels.rows[width - 1](a, taps + first, count, ks, panel, c, std::min(width * panels.lanes, room - column),
-                                    finish);
+            kernels.rows[width - 1](a_.data() + row, from, count, ks, panel, c_.data() + row, column,
+                                    std::min(width * panels.lanes, room - column), finish);
           }
         }
       }
@@ -197,7 +192,6 @@ class RowTable {
  private:
   std::vector<const S*, detail::CachedAllocator<const S*>> a_;
   std::vector<S*, detail::CachedAllocator<S*>> c_;
-  Tensor<S> spill_;
 };
 
 /// c (rows, columns) = a (rows, depth) · a packed panel of `width` vectors, in the caller's thread. Rows of a stand `lda`
@@ -207,16 +201,16 @@ void multiply_panel(const S* a, Index lda, Index rows, Index depth, const S* pan
                     Index columns, const Epilogue<S>& end) {
   const auto& kernels = micro_kernels<S>();
   alignas(64) S spill[3 * 64 / sizeof(S)] = {};
-  const Index tap = 0;
-  for (Index row = 0; row < rows; row += kernels.tile_rows) {
-    const S* from[8];
-    S* to[8];
-    for (Index i = 0; i < kernels.tile_rows; ++i) {
+  const Index tap = 0, tile = kernels.tile_rows[width - 1];
+  for (Index row = 0; row < rows; row += tile) {
+    const S* from[most_in_tile];
+    S* to[most_in_tile];
+    for (Index i = 0; i < tile; ++i) {
       const bool wanted = row + i < rows;
       from[i] = a + (wanted ? row + i : row) * lda;
       to[i] = wanted ? c + (row + i) * ldc : spill;
     }
-    kernels.rows[width - 1](from, &tap, 1, depth, panel, to, columns, end);
+    kernels.rows[width - 1](from, &tap, 1, depth, panel, to, 0, columns, end);
   }
 }
 

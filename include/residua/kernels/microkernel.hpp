@@ -23,37 +23,44 @@ struct Segment {
   Index count;
 };
 
-/// c_i[v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
+/// c_i[first + v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
 /// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored.
 template <typename S>
 using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
-                            Index columns, Epilogue<S> end);
+                            Index first, Index columns, Epilogue<S> end);
 
 /// c[i][v] = Σ_segments Σ_p a[p·lda + i] · b[p·ldb + v]   for i < rows, v < columns; added to what is there if `accumulate`.
 template <typename S>
 using OuterKernel = void (*)(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,
                              Index rows, Index columns, bool accumulate);
 
-/// The kernels of one instruction set. A tile is `tile_rows` rows by 1, 2 or 3 vectors of `lanes` elements, all of it in
+/// The kernels of one instruction set. A tile is so many rows by 1, 2 or 3 vectors of `lanes` elements, all of it in
 /// registers.
 template <typename S>
 struct MicroKernels {
   Index lanes;
-  Index tile_rows;
-  RowsKernel<S> rows[3];
-  OuterKernel<S> outer[3];
+  Index tile_rows[3], outer_rows[3];  ///< rows of the two kinds of tiles, by their width in vectors
+  RowsKernel<S> rows[3];              ///< by width
+  OuterKernel<S> outer[3][3];         ///< by the width that tells the rows, and by how many of its vectors are used
 };
 
-/// How many rows a tile has, with vectors of so many bytes.
-constexpr Index micro_kernel_rows(Index bytes) { return bytes == 64 ? 8 : 4; }
+/// How many rows a tile has, with vectors of so many bytes. There are 32 registers of 64 bytes and 16 of the shorter ones;
+/// a few sums alone would wait for each other, but a last tile has rows that nobody wants.
+constexpr Index rows_of_tile(Index bytes, int width) {
+  return bytes == 64 ? 8 : bytes == 16 || width == 3 ? 4 : width == 2 ? 6 : 8;
+}
+constexpr Index rows_of_outer_tile(Index bytes, int width) {
+  return bytes == 64 || (bytes == 32 && width == 1) ? 8 : 4;
+}
+inline constexpr Index most_in_tile = 8;
 
 // Whole vectors are read beyond the last column; every tensor's memory has that slack.
 #define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
   template <typename S, int V>                                                                                       \
   TARGET void rows_##ISA(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b,             \
-                         S* const* c, Index columns, Epilogue<S> end) {                                              \
+                         S* const* c, Index first, Index columns, Epilogue<S> end) {                                 \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
-    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = micro_kernel_rows(BYTES);                               \
+    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = rows_of_tile(BYTES, V);                                 \
     Vector sum[ROWS][V] = {};                                                                                        \
     for (Index t = 0; t < tap_count; ++t) {                                                                          \
       const S* row[ROWS];                                                                                            \
@@ -67,35 +74,39 @@ constexpr Index micro_kernel_rows(Index bytes) { return bytes == 64 ? 8 : 4; }
         }                                                                                                            \
       }                                                                                                              \
     }                                                                                                                \
-    S part[ROWS][V * lanes];                                                                                         \
-    S* to[ROWS];                                                                                                     \
-    for (int i = 0; i < ROWS; ++i) to[i] = columns < V * lanes ? part[i] : c[i];                                     \
-    if (columns < V * lanes && end.accumulate) {                                                                     \
-      for (int i = 0; i < ROWS; ++i) std::copy_n(c[i], columns, part[i]);                                            \
-    }                                                                                                                \
-    RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                     \
-      if (end.bias != nullptr) {                                                                                     \
+    if (end.bias != nullptr) {                                                                                       \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
         const Vector bias = *reinterpret_cast<const Vector*>(end.bias + v * lanes);                                  \
         RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += bias;                                             \
       }                                                                                                              \
-      if (end.accumulate) {                                                                                          \
-        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += *reinterpret_cast<const Vector*>(to[i] + v * lanes);\
-      }                                                                                                              \
-      if (end.relu) {                                                                                                \
-        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] = sum[i][v] < 0 ? Vector{} : sum[i][v];              \
-      }                                                                                                              \
-      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) *reinterpret_cast<Vector*>(to[i] + v * lanes) = sum[i][v];       \
     }                                                                                                                \
     if (columns < V * lanes) {                                                                                       \
-      for (int i = 0; i < ROWS; ++i) std::copy_n(part[i], columns, c[i]);                                            \
+      S part[V * lanes];                                                                                             \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part + v * lanes) = sum[i][v];         \
+        for (Index v = 0; v < columns; ++v) {                                                                        \
+          S& to = c[i][first + v];                                                                                   \
+          const S value = part[v] + (end.accumulate ? to : S(0));                                                    \
+          to = end.relu && value < 0 ? S(0) : value;                                                                 \
+        }                                                                                                            \
+      }                                                                                                              \
+      return;                                                                                                        \
+    }                                                                                                                \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
+      S* const to = c[i] + first;                                                                                    \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
+        if (end.accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);                           \
+        if (end.relu) sum[i][v] = sum[i][v] < 0 ? Vector{} : sum[i][v];                                              \
+        *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];                                                      \
+      }                                                                                                              \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
-  template <typename S, int V>                                                                                       \
+  template <typename S, int V, Index ROWS>                                                                                   \
   TARGET void outer_##ISA(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,    \
                           Index rows, Index columns, bool accumulate) {                                              \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
-    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = micro_kernel_rows(BYTES);                               \
+    constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
     Vector sum[ROWS][V] = {};                                                                                        \
     for (Index s = 0; s < segment_count; ++s) {                                                                      \
       const S* a = segments[s].a;                                                                                    \
@@ -125,9 +136,14 @@ constexpr Index micro_kernel_rows(Index bytes) { return bytes == 64 ? 8 : 4; }
                                                                                                                      \
   template <typename S>                                                                                              \
   inline constexpr MicroKernels<S> micro_kernels_##ISA{                                                              \
-      BYTES / Index(sizeof(S)), micro_kernel_rows(BYTES),                                                            \
+      BYTES / Index(sizeof(S)),                                                                                      \
+      {rows_of_tile(BYTES, 1), rows_of_tile(BYTES, 2), rows_of_tile(BYTES, 3)},                                      \
+      {rows_of_outer_tile(BYTES, 1), rows_of_outer_tile(BYTES, 2), rows_of_outer_tile(BYTES, 3)},                    \
       {rows_##ISA<S, 1>, rows_##ISA<S, 2>, rows_##ISA<S, 3>},                                                        \
-      {outer_##ISA<S, 1>, outer_##ISA<S, 2>, outer_##ISA<S, 3>}};
+      {{outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 1)>},                                                            \
+       {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 2)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 2)>},           \
+       {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 3)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 3)>,            \
+        outer_##ISA<S, 3, rows_of_outer_tile(BYTES, 3)>}}};
 
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_MICRO_KERNELS)
 #undef RESIDUA_MICRO_KERNELS

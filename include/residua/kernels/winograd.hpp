@@ -398,7 +398,7 @@ class WinogradWeightGradient {
 
  private:
   // A block of sums: 36 matrices (rows, C) for the next `rows` of k.
-  Index rows() const { return micro_kernels<S>().tile_rows; }
+  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(C_).width - 1]; }
   Index blocks() const { return (K_ + rows() - 1) / rows(); }
   Index block_size() const { return 36 * rows() * C_; }
 
@@ -439,7 +439,7 @@ class WinogradWeightGradient {
       for (Index p = 0; p < panels.count(); ++p) {
         const Index column = panels.first_column(p);
         const Segment<S> segment{m.matrix(f) + k, v.matrix(f) + column, tile_count};
-        kernels.outer[panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column, C_,
+        kernels.outer[panels.width - 1][panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column, C_,
                                               std::min(rows(), K_ - k), panels.columns_of(p), accumulate);
       }
     }
