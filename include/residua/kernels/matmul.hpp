@@ -136,8 +136,7 @@ class Packed {
   RightSide<S> unpacked_{nullptr, 0, 0};
 };
 
-/// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache. The last tile is
-/// filled up with a repeated row of a and a row of c that nobody wants.
+/// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache.
 template <typename S>
 class RowTable {
  public:
@@ -150,26 +149,40 @@ class RowTable {
     a_.push_back(a);
     c_.push_back(c);
   }
-  Index size() const { return static_cast<Index>(a_.size()); }
+
+  /// Must follow the last row: what fills up the last tile, a row of a and a row of c that nobody wants.
+  void end(const S* a, S* c) {
+    rows_ = static_cast<Index>(a_.size());
+    for (Index i = 1; i < most_in_tile; ++i) add(a, c);
+  }
+  /// The same with the last row once more, where it is no harm to write it again.
+  void end() { end(a_.back(), c_.back()); }
+
+  /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
+  void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
+                      Index columns, const Epilogue<S>& end) const {
+    const auto& kernels = micro_kernels<S>();
+    for (Index row = 0; row < rows_; row += kernels.tile_rows[width - 1]) {
+      kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end);
+    }
+  }
 
   /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room for
   /// `room` columns, N or more: what follows the N-th may be written over, since whole vectors are stored faster.
   void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room) {
-    const auto& kernels = micro_kernels<S>();
     const Panels<S>& panels = b.panels();
-    const Index rows = size();
-    Tensor<S> spill(Shape{panels.vectors * panels.lanes});
-    for (Index i = 1; i < most_in_tile; ++i) add(a_.front(), spill.data());
+    Tensor<S> unwanted(Shape{panels.vectors * panels.lanes});
+    this->end(a_.front(), unwanted.data());
 
     // A panel's slice stays in the second-level cache while all rows pass over it: many taps, or a great depth, are
     // taken in several rounds.
     const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
     const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
     const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
-    const detail::OffPool alone(rows * tap_count * depth * panels.columns < Index{1} << 22);
+    const detail::OffPool alone(rows_ * tap_count * depth * panels.columns < Index{1} << 22);
     parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
       Tensor<S> scratch;
-      const Index column = panels.first_column(p), width = panels.width_of(p), tile = kernels.tile_rows[width - 1];
+      const Index column = panels.first_column(p), width = panels.width_of(p);
       for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
         const Index count = std::min(taps_at_once, tap_count - first);
         for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
@@ -180,10 +193,7 @@ class RowTable {
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
           const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + first;
-          for (Index row = 0; row < rows; row += tile) {
-            kernels.rows[width - 1](a_.data() + row, from, count, ks, panel, c_.data() + row, column,
-                                    std::min(width * panels.lanes, room - column), finish);
-          }
+          multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish);
         }
       }
     });
@@ -192,27 +202,8 @@ class RowTable {
  private:
   std::vector<const S*, detail::CachedAllocator<const S*>> a_;
   std::vector<S*, detail::CachedAllocator<S*>> c_;
+  Index rows_ = 0;
 };
-
-/// c (rows, columns) = a (rows, depth) · a packed panel of `width` vectors, in the caller's thread. Rows of a stand `lda`
-/// apart, rows of c `ldc`.
-template <typename S>
-void multiply_panel(const S* a, Index lda, Index rows, Index depth, const S* panel, Index width, S* c, Index ldc,
-                    Index columns, const Epilogue<S>& end) {
-  const auto& kernels = micro_kernels<S>();
-  alignas(64) S spill[3 * 64 / sizeof(S)] = {};
-  const Index tap = 0, tile = kernels.tile_rows[width - 1];
-  for (Index row = 0; row < rows; row += tile) {
-    const S* from[most_in_tile];
-    S* to[most_in_tile];
-    for (Index i = 0; i < tile; ++i) {
-      const bool wanted = row + i < rows;
-      from[i] = a + (wanted ? row + i : row) * lda;
-      to[i] = wanted ? c + (row + i) * ldc : spill;
-    }
-    kernels.rows[width - 1](from, &tap, 1, depth, panel, to, 0, columns, end);
-  }
-}
 
 template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 

@@ -171,9 +171,11 @@ struct WinogradTiles {
   Index columns() const { return (size[1] + 3) / 4; }
   Index count() const { return N * rows() * columns(); }
 
-  /// How many tiles are worked on together: a few that stay in the cache, or all where they are not many and the taps are.
+  /// How many tiles are worked on together: a few that stay in the cache, as products like their rows, or all where they
+  /// are not many and the taps are.
   Index at_once(Index C, Index K) const {
-    return count() <= 128 && C * K > 8192 ? count() : std::clamp<Index>(count() / 64 * 8, 8, 32);
+    const Index most = vector_size() == 64 ? 32 : 24;
+    return count() <= 128 && C * K > 8192 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
   }
 
   /// Where the tile's 4 × 4 pixels lie in (N, size, C), or `outside`.
@@ -216,7 +218,8 @@ class WinogradDomain {
       : channels_(channels), step_(tiles * channels + 64 / Index(sizeof(S))),
         data_(Shape{36, step_}, uninitialized), begin_(data_.data()) {}
 
-  S* matrix(Index f) const { return begin_ + f * step_; }
+  Index offset(Index f) const { return f * step_; }
+  S* matrix(Index f) const { return begin_ + offset(f); }
 
   /// Where the values of a tile lie.
   template <typename T>
@@ -313,13 +316,17 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
         input(from, to, C, {});
       }
     });
+    RowTable<S> rows(count);
+    for (Index t = 0; t < count; ++t) rows.add(v.matrix(0) + t * C, m.matrix(0) + t * K);
+    rows.end();
     parallel_for(groups * panels.count(), [&](Index i) {
       const Index g = i / panels.count(), p = i % panels.count();
       const Index column = panels.first_column(p), width = panels.width_of(p);
       panel(g, p, [&](const S* u) {
         parallel_for(36, [&](Index f) {
-          multiply_panel(v.matrix(f) + g * cg, C, count, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
-                         m.matrix(f) + g * kg + column, K, panels.columns_of(p), {});
+          const Index tap = v.offset(f) + g * cg;
+          rows.multiply_panel(&tap, 1, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
+                              m.offset(f) + g * kg + column, panels.columns_of(p), {});
         });
       });
     });
