@@ -12,7 +12,7 @@
 
 #include <residua/core/random.hpp>
 #include <residua/kernels/columns.hpp>
-#include <residua/kernels/direct_convolution.hpp>
+#include <residua/kernels/direct_weight_gradient.hpp>
 #include <residua/kernels/vector_math.hpp>
 
 #include "every_instruction_set.hpp"

@@ -7,7 +7,7 @@
 
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/depthwise.hpp>
-#include <residua/kernels/direct_convolution.hpp>
+#include <residua/kernels/direct_weight_gradient.hpp>
 #include <residua/kernels/wide_groups.hpp>
 #include <residua/kernels/winograd.hpp>
 
