@@ -148,7 +148,7 @@ class MemoryCache {
       clear();
       raw = ::operator new(whole, std::align_val_t{alignment});
     }
-    ask_for_large_pages(raw, whole);
+    if (bin > 0) ask_for_large_pages(raw, size_of(bin - 1));  // whatever the block is used for, it fills these
     Block* block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;
@@ -158,12 +158,12 @@ class MemoryCache {
     return block;
   }
 
-  /// Of 2 MiB, where the system has them: kernels that walk through much memory look up addresses more rarely. Asked for
-  /// inside of a block, whose ends keep small pages, so that no memory is used beyond them; it is a wish, not more.
+  /// Of 2 MiB, where the system has them: kernels that walk through much memory look up addresses more rarely. Only for
+  /// what lies between `raw` and `raw + size`, so that no page is there that nobody asked for; it is a wish, not more.
   static void ask_for_large_pages([[maybe_unused]] void* raw, [[maybe_unused]] std::size_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     constexpr std::uintptr_t page = std::uintptr_t{1} << 16;  // a multiple of any system's
-    if (size < std::size_t{4} << 20) return;
+    if (size < std::size_t{3} << 20) return;
     const auto first = reinterpret_cast<std::uintptr_t>(raw), begin = (first + page - 1) / page * page;
     ::madvise(reinterpret_cast<void*>(begin), (first + size) / page * page - begin, MADV_HUGEPAGE);
 #endif

@@ -62,6 +62,9 @@ inline constexpr Index most_in_tile = 8;
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = rows_of_tile(BYTES, V);                                 \
     Vector sum[ROWS][V] = {};                                                                                        \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {  /* what is written at the end is on its way by then */          \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) __builtin_prefetch(c[i] + first + v * lanes, 1);                    \
+    }                                                                                                                \
     for (Index t = 0; t < tap_count; ++t) {                                                                          \
       const S* row[ROWS];                                                                                            \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
