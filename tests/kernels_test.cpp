@@ -49,23 +49,23 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
       std::vector<Index> taps;
       for (Index t = 0; t < tap_count; ++t) taps.push_back(random.below(row - depth + 1));
 
-      Tensor<S> c = whole_numbers<S>({tile, span + 1}, random);
+      Tensor<S> c = whole_numbers<S>({tile, first + span + 1}, random);
       Tensor<S> wanted = c;
       for (Index i = 0; i < tile; ++i) {
         for (Index v = 0; v < columns; ++v) {
-          S sum = end.accumulate ? wanted(i, v) : S(0);
+          S sum = end.accumulate ? wanted(i, first + v) : S(0);
           if (end.bias != nullptr) sum += bias(v);
           for (Index t = 0; t < tap_count; ++t) {
             for (Index k = 0; k < depth; ++k) sum += a(i, taps[static_cast<std::size_t>(t)] + k) * b(t * depth + k, v);
           }
-          wanted(i, v) = end.relu ? std::max(sum, S(0)) : sum;
+          wanted(i, first + v) = end.relu ? std::max(sum, S(0)) : sum;
         }
       }
       std::vector<const S*> a_rows;
       std::vector<S*> c_rows;
       for (Index i = 0; i < tile; ++i) {
         a_rows.push_back(a.cdata() + i * row);
-        c_rows.push_back(c.data() + i * (span + 1) - first);
+        c_rows.push_back(c.data() + i * (first + span + 1));
       }
       set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), first, columns, end);
       ASSERT_EQ(c, wanted);  // beyond the last column too
@@ -78,7 +78,8 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   Random random(2);
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index width = 1 + random.below(3), vectors = 1 + random.below(width), span = vectors * set.lanes, columns = span - random.below(set.lanes);
+      const Index width = 1 + random.below(3), vectors = 1 + random.below(width);
+      const Index span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index rows = 1 + random.below(set.outer_rows[width - 1]), segment_count = random.below(4), most = 5;
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
       SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");

@@ -446,8 +446,9 @@ class WinogradWeightGradient {
       for (Index p = 0; p < panels.count(); ++p) {
         const Index column = panels.first_column(p);
         const Segment<S> segment{m.matrix(f) + k, v.matrix(f) + column, tile_count};
-        kernels.outer[panels.width - 1][panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column, C_,
-                                              std::min(rows(), K_ - k), panels.columns_of(p), accumulate);
+        kernels.outer[panels.width - 1][panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column,
+                                                                C_, std::min(rows(), K_ - k), panels.columns_of(p),
+                                                                accumulate);
       }
     }
   }
