@@ -118,7 +118,7 @@ void check_training_step(int threads) {
   set_num_threads(threads);
   auto net = small_net::make<S>();
   auto optimizer = small_net::optimizer_of<S>(net);
-  const small_net::Batch<S> batch(8);
+  const small_net::SmallBatch<S> batch(8);
   for (int i = 0; i < 10; ++i) small_net::step(net, optimizer, batch);
   const Asked training = asked([&] {
     for (int i = 0; i < 20; ++i) small_net::step(net, optimizer, batch);
@@ -167,7 +167,7 @@ TEST(Allocation, OptimizersAskForNothing) {
   for (int threads : {1, 2, 3}) {
     set_num_threads(threads);
     auto net = small_net::make<float>();
-    small_net::gradients(net, small_net::Batch<float>(8));
+    small_net::gradients(net, small_net::SmallBatch<float>(8));
     SGD<float> sgd(net.parameters(), {.lr = 1e-3, .momentum = 0.9});
     Adam<float> adam(net.parameters(), {.amsgrad = true});
     AdamW<float> adamw(net.parameters());
@@ -216,7 +216,7 @@ TEST(Allocation, ShortLivedThreadsLeaveNothingBehind) {
   const int before = num_threads();
   set_num_threads(1);
   const auto net = small_net::make<float>();
-  const small_net::Batch<float> batch(2);
+  const small_net::SmallBatch<float> batch(2);
   const Tensor<float> wanted = net(batch.images);
   [[maybe_unused]] double early = 0;
   std::size_t held = 0;
@@ -246,7 +246,7 @@ TEST(Allocation, CacheIsCapped) {
 #if !defined(SANITIZED)  // sanitizers end the program instead
 TEST(Allocation, RequestThatCannotBeMetLeavesThingsGood) {
   const auto net = small_net::make<float>();
-  const small_net::Batch<float> batch(2);
+  const small_net::SmallBatch<float> batch(2);
   const Tensor<float> wanted = net(batch.images);
   const auto before = memory_statistics();
   Tensor<float> kept(Shape{3}, 1.0f);

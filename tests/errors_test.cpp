@@ -51,7 +51,7 @@ TEST(Errors, AForwardThatThrowsLeavesTheTapeAsItFoundIt) {
   bool blows = false;
   const bool never = false;
   auto net = fused_net(blows, never), other = net;
-  const Batch<float> batch, second(4, 9);
+  const SmallBatch<float> batch, second(4, 9);
   Random random(1);
   Tape<float> tape(random), clean(random);
   auto loss = cross_entropy(net.forward(batch.images, tape), batch.labels);
@@ -73,7 +73,7 @@ TEST(Errors, ABackwardThatThrowsLeavesValuesAndBuffers) {
   const bool never = false;
   bool blows = false;
   auto net = fused_net(never, blows), other = net;
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   auto optimizer = optimizer_of<float>(net), other_optimizer = optimizer_of<float>(other);
   step(net, optimizer, batch);
   step(other, other_optimizer, batch);
@@ -190,7 +190,7 @@ TEST(Errors, OfAResidualWhosePartsDisagree) {
 
 TEST(Errors, OfBackwardOutOfOrder) {
   auto net = make<float>();
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   Random random(1);
   Tape<float> tape(random), other(random);
   const auto loss = cross_entropy(net.forward(batch.images, tape), batch.labels);
@@ -229,7 +229,7 @@ TEST(Errors, NaNPassesThrough) {
   EXPECT_EQ(dx, Tensor<float>(Shape{4}, std::vector<float>{1, 0, 1, 0}));  // as PyTorch has it
 
   auto net = make<float>();
-  Batch<float> batch;
+  SmallBatch<float> batch;
   batch.images(2, 3, 3, 1) = nan;
   EXPECT_TRUE(net(batch.images).cmatrix().row(2).array().isNaN().all());
   EXPECT_FALSE(net(batch.images).cmatrix().row(1).array().isNaN().any());

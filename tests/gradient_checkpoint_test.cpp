@@ -142,7 +142,7 @@ TEST(GradientCheckpoint, IsAValueWithTheNamesOfItsLayer) {
   EXPECT_EQ(checkpoints.get<Linear<float>>("fc").options.out_features, 5);
 
   const auto copy = checkpoints;
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   auto optimizer = optimizer_of<float>(checkpoints);
   step(checkpoints, optimizer, batch);
   EXPECT_FALSE(same_bits(state<float>(checkpoints)[0].second, state<float>(net)[0].second));

@@ -1,3 +1,9 @@
 // Where they stand.
-#define KERNEL template
 #include "kernels_once.hpp"
+
+namespace residua::inline RESIDUA_ABI::kernels {
+
+KERNELS_OF(float, template)
+KERNELS_OF(double, template)
+
+}  // namespace residua::inline RESIDUA_ABI::kernels

@@ -23,7 +23,7 @@ TEST(LayersAreValues, ACopyTrainsIndependently) {
   const auto before = state<float>(net);
   expect_same(state<float>(copy), before);
   auto optimizer = optimizer_of<float>(copy);
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   for (int i = 0; i < 3; ++i) step(copy, optimizer, batch);
   expect_same(state<float>(net), before);
   for (const auto& gradient : all_gradients<float>(net)) EXPECT_TRUE(gradient.empty());
@@ -33,7 +33,7 @@ TEST(LayersAreValues, ACopyTrainsIndependently) {
 TEST(LayersAreValues, ACopyTrainsAsTheOriginalWould) {
   auto net = make<float>();
   auto copy = net;
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   for (auto* n : {&net, &copy}) {
     auto optimizer = optimizer_of<float>(*n);
     for (int i = 0; i < 3; ++i) step(*n, optimizer, batch);
@@ -46,7 +46,7 @@ TEST(LayersAreValues, AssigningKeepsHandlesAndTrainsOn) {
   auto optimizer = optimizer_of<float>(net);
   const auto handles = net.named_parameters();
   const auto buffers = net.named_buffers();
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   for (int i = 0; i < 3; ++i) step(net, optimizer, batch);
   auto best = net;
   const auto at_best = state<float>(best);
@@ -73,7 +73,7 @@ TEST(LayersAreValues, MoveAssigningKeepsHandles) {
   net = std::move(other);
   expect_same(state<float>(net), wanted);
   for (std::size_t i = 0; i < handles.size(); ++i) EXPECT_TRUE(net.parameters()[i] == handles[i]);
-  step(net, optimizer, Batch<float>());
+  step(net, optimizer, SmallBatch<float>());
   EXPECT_FALSE(same_bits(state<float>(net)[0].second, wanted[0].second));
 }
 
@@ -133,14 +133,14 @@ TEST(LayersAreValues, HandlesAreGoodAfterAReturnAndAMove) {
   for (std::size_t i = 0; i < handles.size(); ++i) EXPECT_TRUE(handles[i] == built.handles[i]);
   SGD<float> optimizer(built.handles, {.lr = 0.1});
   const auto before = state<float>(net);
-  step(net, optimizer, Batch<float>());
+  step(net, optimizer, SmallBatch<float>());
   EXPECT_FALSE(same_bits(state<float>(net)[0].second, before[0].second));
 }
 
 TEST(LayersAreValues, HandlesOutliveTheNetwork) {
   std::optional<Sequential<float>> net = make<float>();
   const auto before = state<float>(*net);
-  gradients(*net, Batch<float>());
+  gradients(*net, SmallBatch<float>());
   const auto gradient = all_gradients<float>(*net);
   auto handles = net->parameters();
   auto optimizer = optimizer_of<float>(*net);
@@ -258,7 +258,7 @@ TEST(Gradients, OfMicroBatchesAddUpToTheBatchs) {
 
 TEST(Gradients, AreAddedToWhatIsThere) {
   auto net = make<double>(), other = net;
-  const Batch<double> batch;
+  const SmallBatch<double> batch;
   gradients(net, batch);
   for (auto& p : other.parameters()) p->grad = Tensor<double>(p->value.shape(), 3);
   gradients(other, batch);
@@ -270,7 +270,7 @@ TEST(Gradients, AreAddedToWhatIsThere) {
 
 TEST(Gradients, FrozenParametersGetNone) {
   auto net = make<double>(), free = net;
-  const Batch<double> batch;
+  const SmallBatch<double> batch;
   gradients(free, batch);
   for (auto& [name, p] : net.named_parameters()) p->requires_grad = name.find("conv") == std::string::npos;
   gradients(net, batch);
@@ -348,9 +348,9 @@ TEST(Gradients, ByAnUnwantedInputAreEmptyAndTheOthersTheSame) {
 
 TEST(Gradients, InEvaluationUseTheRunningStatisticsAndLeaveThemAlone) {
   auto net = make<double>();
-  gradients(net, Batch<double>());
+  gradients(net, SmallBatch<double>());
   const auto before = state<double>(net);
-  const Batch<double> batch(3, 5);
+  const SmallBatch<double> batch(3, 5);
   Random random(1);
   Tape<double> tape(random, {.mode = Mode::evaluate});
   EXPECT_EQ(net.forward(batch.images, tape), net(batch.images));
@@ -382,7 +382,7 @@ TEST(RunningStatistics, MoveOnceForEachRecordedForwardInBackward) {
 
 TEST(RunningStatistics, FoldOnceForEachMicroBatch) {
   auto net = make<double>(), other = net;
-  const Batch<double> batches[3] = {Batch<double>(4, 1), Batch<double>(4, 2), Batch<double>(4, 3)};
+  const SmallBatch<double> batches[3] = {SmallBatch<double>(4, 1), SmallBatch<double>(4, 2), SmallBatch<double>(4, 3)};
   for (const auto& batch : batches) gradients(net, batch);  // a tape each
   Random random(7);
   Tape<double> tape(random);  // one tape for all, forward by forward
@@ -436,8 +436,8 @@ TEST(RunningStatistics, OfAForwardThatIsNotRecordedAreNotFolded) {
   const auto before = state<double>(net);
   Random random(1);
   Tape<double> tape(random, {.record = false});
-  net.forward(Batch<double>().images, tape);
-  net(Batch<double>().images);
+  net.forward(SmallBatch<double>().images, tape);
+  net(SmallBatch<double>().images);
   expect_same(state<double>(net), before);
 }
 
@@ -464,7 +464,7 @@ Outcome<S> train(Index images, int steps) {
   auto optimizer = optimizer_of<S>(net);
   Outcome<S> outcome;
   for (int i = 0; i < steps; ++i) {
-    outcome.losses.push_back(step(net, optimizer, Batch<S>(images, static_cast<std::uint64_t>(i))));
+    outcome.losses.push_back(step(net, optimizer, SmallBatch<S>(images, static_cast<std::uint64_t>(i))));
     for (auto& g : all_gradients<S>(net)) outcome.gradients.push_back(g);
   }
   outcome.state = state<S>(net);
@@ -522,7 +522,7 @@ TEST_F(AnyNumberOfThreads, LayersGiveTheSameBits) {
 TEST_F(AnyNumberOfThreads, OneConstNetworkPredictsInMany) {
   set_num_threads(2);
   const auto net = make<float>();
-  std::vector<Batch<float>> batches;
+  std::vector<SmallBatch<float>> batches;
   std::vector<Tensor<float>> wanted;
   for (std::uint64_t i = 0; i < 4; ++i) {
     batches.emplace_back(3, i);
@@ -543,7 +543,7 @@ TEST_F(AnyNumberOfThreads, CopiesTrainSideBySide) {
   const auto run = [&](std::uint64_t seed) {
     auto net = start;  // shares the weights' memory with the other thread's copy, until the first step
     auto optimizer = optimizer_of<float>(net);
-    for (int i = 0; i < 10; ++i) step(net, optimizer, Batch<float>(4, seed));
+    for (int i = 0; i < 10; ++i) step(net, optimizer, SmallBatch<float>(4, seed));
     return state<float>(net);
   };
   const auto wanted1 = run(1), wanted2 = run(2);

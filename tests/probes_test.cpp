@@ -22,7 +22,7 @@
 namespace {
 
 using namespace residua;
-using small_net::Batch;
+using small_net::SmallBatch;
 
 constexpr auto loss = [](const auto& outputs, const auto& targets) { return cross_entropy(outputs, targets); };
 
@@ -42,7 +42,7 @@ struct Seen {
 };
 
 template <typename S, typename Net>
-Seen<S> seen_in(Net& net, const Batch<S>& batch, TapeOptions options = {}) {
+Seen<S> seen_in(Net& net, const SmallBatch<S>& batch, TapeOptions options = {}) {
   Seen<S> seen;
   Random random(7);
   Tape<S> tape(random, options);
@@ -67,7 +67,7 @@ TEST(Probes, SeeEveryLayerThatHasParametersByItsName) {
       Random random(1);
       auto net = cifar_resnet<float>(20, {.num_classes = 5, .shortcut = Shortcut::projection, .order = order, .channels = 4,
                                           .checkpoint = checkpoint}, random);
-      const auto seen = seen_in(net, Batch<float>(2));
+      const auto seen = seen_in(net, SmallBatch<float>(2));
       for (const auto& [name, p] : net.named_parameters()) {
         const std::string layer = name.substr(0, name.rfind('.'));
         EXPECT_TRUE(seen.activations.contains(layer)) << layer;
@@ -83,7 +83,7 @@ TEST(Probes, SeeEveryLayerThatHasParametersByItsName) {
 
 TEST(Probes, SeeTheActivationsAndGradientsThatThereAre) {
   auto net = small_net::make<double>();
-  const Batch<double> batch;
+  const SmallBatch<double> batch;
   for (const Mode mode : {Mode::train, Mode::evaluate}) {
     const auto seen = seen_in(net, batch, {.mode = mode});
 
@@ -105,7 +105,7 @@ TEST(Probes, SeeTheActivationsAndGradientsThatThereAre) {
 
 TEST(Probes, SeeGradientsThatDifferenceQuotientsConfirm) {
   auto net = small_net::make<double>();
-  const Batch<double> batch(3);
+  const SmallBatch<double> batch(3);
   const auto seen = seen_in(net, batch, {.mode = Mode::evaluate});
   Random random(3);
   for (Index layer = 0; layer < net.size(); ++layer) {
@@ -130,7 +130,7 @@ TEST(Probes, SeeGradientsThatDifferenceQuotientsConfirm) {
 TEST(Probes, DoNotSeeWhatNobodyWants) {
   auto net = small_net::make<float>();
   for (auto& [name, p] : net.named_parameters()) p->requires_grad = name.starts_with("fc");
-  const auto seen = seen_in(net, Batch<float>(), {.input_gradient = false});
+  const auto seen = seen_in(net, SmallBatch<float>(), {.input_gradient = false});
   EXPECT_EQ(names_of(seen.gradients), std::set<std::string>{"fc"});
   EXPECT_TRUE(seen.activations.contains("stem.conv"));
 }
@@ -139,7 +139,7 @@ TEST(Probes, DoNotSeeWhatNobodyWants) {
 
 TEST(Probes, ChangeNoBitOfTheTraining) {
   auto watched = small_net::make<float>(), alone = small_net::make<float>();
-  const Batch<float> batch;
+  const SmallBatch<float> batch;
   const auto seen = seen_in(watched, batch);
   small_net::gradients(alone, batch);
   small_net::expect_same(small_net::all_gradients<float>(watched), small_net::all_gradients<float>(alone));
@@ -151,7 +151,7 @@ TEST(Probes, MayThrowAndTheNetworkStaysUsable) {
     for (const bool backward : {false, true}) {
       auto net = checkpoint ? checkpointed(small_net::make<float>(), 3) : small_net::make<float>();
       const auto before = small_net::state<float>(net);
-      const Batch<float> batch;
+      const SmallBatch<float> batch;
       Random random(7);
       Tape<float> tape(random);
       const auto refuse = [](const std::string& path, const Tensor<float>&) {

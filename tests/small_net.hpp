@@ -62,18 +62,18 @@ Sequential<S> make(std::uint64_t seed = 1) {
 }
 
 template <typename S>
-struct Batch {
+struct SmallBatch {
   Tensor<S> images;
   std::vector<Index> labels;
 
-  explicit Batch(Index n = 6, std::uint64_t seed = 100) : images(normal<S>({n, 8, 8, 3}, seed)) {
+  explicit SmallBatch(Index n = 6, std::uint64_t seed = 100) : images(normal<S>({n, 8, 8, 3}, seed)) {
     for (Index i = 0; i < n; ++i) labels.push_back(i % 5);
   }
 };
 
 /// Forward, loss, backward; gradients are added to. Returns the loss.
 template <typename S, typename Net>
-double gradients(Net& net, const Batch<S>& batch, TapeOptions options = {}) {
+double gradients(Net& net, const SmallBatch<S>& batch, TapeOptions options = {}) {
   Random random(7);
   Tape<S> tape(random, options);
   const auto loss = cross_entropy(net.forward(batch.images, tape), batch.labels);
@@ -82,7 +82,7 @@ double gradients(Net& net, const Batch<S>& batch, TapeOptions options = {}) {
 }
 
 template <typename S, typename Net>
-double step(Net& net, SGD<S>& optimizer, const Batch<S>& batch) {
+double step(Net& net, SGD<S>& optimizer, const SmallBatch<S>& batch) {
   optimizer.zero_grad();
   const double loss = gradients(net, batch, {.input_gradient = false});
   optimizer.step();

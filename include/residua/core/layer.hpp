@@ -130,7 +130,7 @@ class Layer : public Network<Layer<S>, S> {
  public:
   template <typename T>
     requires(!std::derived_from<std::remove_cvref_t<T>, Layer>)
-  Layer(T&& layer) : held_(std::make_unique<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {
+  Layer(T&& layer) : held_(new Holder<std::remove_cvref_t<T>>(std::forward<T>(layer))) {
     using L = std::remove_cvref_t<T>;
     static_assert(std::copy_constructible<L>, "residua: a layer is a value and must be copyable");
     static_assert(requires(const L& l, Tensor<S> x, Tape<S>& t) { { l.forward(x, t) } -> std::same_as<Tensor<S>>; },
@@ -193,7 +193,7 @@ class Layer : public Network<Layer<S>, S> {
     explicit Holder(const T& from) : layer(from) {}
     explicit Holder(T&& from) : layer(std::move(from)) {}
 
-    std::unique_ptr<Held> clone() const override { return std::make_unique<Holder>(layer); }
+    std::unique_ptr<Held> clone() const override { return std::unique_ptr<Held>(new Holder(layer)); }
     bool assign(const Held& other) override {
       if constexpr (std::is_copy_assignable_v<T>) {
         if (other.type() != typeid(T)) return false;

@@ -63,11 +63,13 @@ template <typename S> WideOperand<S, false> wide_operand(const S* matrix) { retu
 template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
-/// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix.
+/// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
+/// been read, they may still be in the cache.
 template <typename S, typename F, typename... X>
 void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {
-    parallel_for(wide.blocks(), [&](Index block) {
+    parallel_for(wide.blocks(), [&](Index before) {
+      const Index block = wide.blocks() - 1 - before;
       wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) RESIDUA_INLINE_LAMBDA {
         using V = decltype(zero);
         store<V>(y + at, f(operand.template at<V>(at, c, n)...), n);

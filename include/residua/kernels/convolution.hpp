@@ -72,56 +72,66 @@ void winograd_convolution(const S* x, Index C, std::span<const Taps> taps, S* y,
 template <typename S>
 class ConvolutionWeights {
  public:
-  ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
-    if (narrow_groups<S>(s)) {
-      channelwise_ = depthwise_weights(weight, s, false);
-      return;
-    }
-    const ConvolutionShape wide = with_wide_groups<S>(s);
-    if (wide.groups < s.groups) {
-      prepare(widened(weight, s, wide).cdata(), wide);
-    } else {
-      prepare(weight, s);
-    }
-  }
+  ConvolutionWeights(const S* weight, const ConvolutionShape& s);
 
   /// Multiplies the weights of each output channel by its factor.
-  void scale(const S* factor) {
-    if (!channelwise_.empty()) {
-      auto weights = channelwise_.matrix();
-      weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
-    }
-    for (Packed<S>& group : groups_) {
-      group.scale_columns(factor);
-      factor += group.panels().columns;
-    }
-  }
+  void scale(const S* factor);
 
   /// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K)
-  void convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
-    if (transformed_) {
-      winograd_convolution(x, s.C, std::span<const Packed<S>>(groups_), y, s.K, forward_tiles(s), end);
-    } else if (!channelwise_.empty()) {
-      depthwise_convolution(x, channelwise_, y, s, end);
-    } else {
-      direct_convolution(x, groups_, y, with_wide_groups<S>(s), end);
-    }
-  }
+  void convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const;
 
  private:
-  void prepare(const S* weight, const ConvolutionShape& s) {
-    transformed_ = winograd_suits(s);
-    if (transformed_) {
-      groups_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
-    } else {
-      groups_ = pack_weights(weight, s);
-    }
-  }
+  void prepare(const S* weight, const ConvolutionShape& s);
 
   bool transformed_ = false;
   Tensor<S> channelwise_;   // (R, S, width, C)
   PackedGroups<S> groups_;  // transformed or as they are
 };
+
+template <typename S>
+ConvolutionWeights<S>::ConvolutionWeights(const S* weight, const ConvolutionShape& s) {
+  const ConvolutionShape wide = with_wide_groups<S>(s);
+  if (narrow_groups<S>(s)) {
+    channelwise_ = depthwise_weights(weight, s, false);
+  } else if (wide.groups < s.groups) {
+    prepare(widened(weight, s, wide).cdata(), wide);
+  } else {
+    prepare(weight, s);
+  }
+}
+
+template <typename S>
+void ConvolutionWeights<S>::prepare(const S* weight, const ConvolutionShape& s) {
+  transformed_ = winograd_suits(s);
+  if (transformed_) {
+    groups_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
+  } else {
+    groups_ = pack_weights(weight, s);
+  }
+}
+
+template <typename S>
+void ConvolutionWeights<S>::scale(const S* factor) {
+  if (!channelwise_.empty()) {
+    auto weights = channelwise_.matrix();
+    weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
+  }
+  for (Packed<S>& group : groups_) {
+    group.scale_columns(factor);
+    factor += group.panels().columns;
+  }
+}
+
+template <typename S>
+void ConvolutionWeights<S>::convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
+  if (transformed_) {
+    winograd_convolution(x, s.C, std::span<const Packed<S>>(groups_), y, s.K, forward_tiles(s), end);
+  } else if (!channelwise_.empty()) {
+    depthwise_convolution(x, channelwise_, y, s, end);
+  } else {
+    direct_convolution(x, groups_, y, with_wide_groups<S>(s), end);
+  }
+}
 
 /// y = x ∗ weight, finished by `end`.   x (N, H, W, C), weight (K, R, S, C/G), y (N, H', W', K)
 template <typename S>

@@ -136,6 +136,12 @@ class Packed {
   RightSide<S> unpacked_{nullptr, 0, 0};
 };
 
+/// How much of a product's depth is one round: all of it, or a part of which many rows stay in the cache.
+inline Index depth_at_once(Index depth) {
+  const Index rounds = depth <= 1024 ? 1 : (depth + 383) / 384;
+  return std::max<Index>(1, (depth + rounds - 1) / rounds);
+}
+
 /// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache.
 template <typename S>
 class RowTable {
@@ -176,27 +182,26 @@ class RowTable {
 
     // A panel's slice stays in the second-level cache while all rows pass over it: many taps, or a great depth, are
     // taken in several rounds.
-    const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
-    const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
-    const Index depth_at_once = std::max<Index>(1, tap_count == 1 ? std::min(slice, depth) : depth);
+    const Index taps_at_once = std::max<Index>(1, 65536 / (panels.width * panels.lanes * std::max<Index>(1, depth)));
+    const Index depth_at_once = tap_count == 1 ? kernels::depth_at_once(depth) : std::max<Index>(1, depth);
     const detail::OffPool alone(rows_ * tap_count * depth * panels.columns < Index{1} << 22);
-    parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
-      Tensor<S> scratch;
-      const Index column = panels.first_column(p), width = panels.width_of(p);
-      for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
-        const Index count = std::min(taps_at_once, tap_count - first);
-        for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
-          const Index ks = std::min(depth_at_once, depth - k);
-          const bool starts = first == 0 && k == 0;
-          const bool ends = first + count >= tap_count && k + ks >= depth;
+    for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
+      const Index count = std::min(taps_at_once, tap_count - first);
+      for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
+        const Index ks = std::min(depth_at_once, depth - k);
+        const bool starts = first == 0 && k == 0;
+        const bool ends = first + count >= tap_count && k + ks >= depth;
+        const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + first;
+        parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
+          Tensor<S> scratch;
+          const Index column = panels.first_column(p), width = panels.width_of(p);
           const S* const panel = b.piece(p, first * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
-          const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + first;
           multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish);
-        }
+        });
       }
-    });
+    }
   }
 
  private:
@@ -207,15 +212,18 @@ class RowTable {
 
 template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 
-/// How many rows of a are a block of work.
-inline Index rows_at_once(Index depth) {
-  return std::clamp<Index>((Index{1} << 17) / std::max<Index>(1, depth), 8, 256) / 8 * 8;
+/// How many rows of a are a block of work: as many of `depth_at_once` elements as stay in the cache, and no block smaller
+/// than the others, of which there are a multiple of four.
+inline Index rows_at_once(Index rows, Index depth) {
+  const Index most = std::clamp<Index>((Index{1} << 17) / (depth > 1024 ? 768 : std::max<Index>(1, depth)), 8, 256);
+  const Index blocks = (rows + most - 1) / most, even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
+  return ((rows + even - 1) / std::max<Index>(1, even) + 7) / 8 * 8;
 }
 
 /// a (M, K) times a packed b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  parallel_ranges(a.rows(), rows_at_once(b.depth()), [&](Index first, Index last) {
+  parallel_ranges(a.rows(), rows_at_once(a.rows(), b.depth()), [&](Index first, Index last) {
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
@@ -226,7 +234,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
 /// a (M, K) · b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue<S> end) {
-  if (a.rows() <= rows_at_once(a.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+  if (a.rows() <= rows_at_once(a.rows(), a.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
   Packed<S> packed(a.cols(), c.cols());
   packed.fill(0, a.cols(), b);
   matmul<S>(a, packed, c, end);
