@@ -76,6 +76,16 @@ struct PixelUnits {
   }
 };
 
+/// What unit u reads, of images with H rows of `row` numbers, where its own rows are `step` apart; nothing where there is no
+/// such unit. A border that other units read too is left out.
+template <typename S>
+Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, Index row, Index step) {
+  if (u >= units.count()) return {};
+  const auto [n0, n1, i0, i1] = units.unit(u);
+  const Index first = std::min(n0 * H + i0 * step, units.N * H);
+  return {images + first * row, std::min((n1 - n0) * (i1 - i0) * step, units.N * H - first) * row};
+}
+
 /// Whether forward is one unit of work, so that each weight is used once.
 inline bool is_one_unit(const ConvolutionShape& s) {
   return PixelUnits(s.N, s.out(0), s.out(1), s.C, s.K / s.groups).count() == 1;
@@ -107,6 +117,8 @@ struct Correlation {
       Tensor<Index> offsets(Shape{tap_count}, uninitialized);
       Index* const offset = offsets.data();
       for (Index t = 0; t < tap_count; ++t) offset[t] = slab.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
+      Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
+      ahead.divide(groups);
       for (Index g = 0; g < groups; ++g) {
         RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
         for (Index n = n0; n < n1; ++n) {
@@ -120,7 +132,7 @@ struct Correlation {
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
         const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room);
+        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room, ahead.next_step());
       }
     });
   }

@@ -10,6 +10,7 @@
 
 #include <residua/core/elementwise.hpp>
 #include <residua/core/threads.hpp>
+#include <residua/kernels/ahead.hpp>
 #include <residua/kernels/microkernel.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
@@ -136,12 +137,6 @@ class Packed {
   RightSide<S> unpacked_{nullptr, 0, 0};
 };
 
-/// How much of a product's depth is one round: all of it, or a part of which many rows stay in the cache.
-inline Index depth_at_once(Index depth) {
-  const Index rounds = depth <= 1024 ? 1 : (depth + 383) / 384;
-  return std::max<Index>(1, (depth + rounds - 1) / rounds);
-}
-
 /// Rows of a product: where each row of a is read and each row of c is written. Memory from the cache.
 template <typename S>
 class RowTable {
@@ -166,24 +161,31 @@ class RowTable {
 
   /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
   void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
-                      Index columns, const Epilogue<S>& end) const {
+                      Index columns, const Epilogue<S>& end, Ahead* ahead = nullptr) const {
     const auto& kernels = micro_kernels<S>();
     for (Index row = 0; row < rows_; row += kernels.tile_rows[width - 1]) {
+      if (ahead != nullptr) ahead->step();
       kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end);
     }
   }
 
   /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room for
   /// `room` columns, N or more: what follows the N-th may be written over, since whole vectors are stored faster.
-  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room) {
+  /// `ahead`: what the table after this one will read, where there is one.
+  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room,
+                Ahead ahead = {}) {
     const Panels<S>& panels = b.panels();
+    ahead.divide(panels.count() * (static_cast<Index>(a_.size()) / micro_kernels<S>().tile_rows[panels.width - 1] + 1));
     Tensor<S> unwanted(Shape{panels.vectors * panels.lanes});
     this->end(a_.front(), unwanted.data());
 
-    // A panel's slice stays in the second-level cache while all rows pass over it: many taps, or a great depth, are
-    // taken in several rounds.
-    const Index taps_at_once = std::max<Index>(1, 65536 / (panels.width * panels.lanes * std::max<Index>(1, depth)));
-    const Index depth_at_once = tap_count == 1 ? kernels::depth_at_once(depth) : std::max<Index>(1, depth);
+    // A panel's slice stays in the second-level cache while all rows pass over it, and so do the rows if they are not too
+    // many: many taps, or a great depth, are taken in several rounds.
+    const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
+    const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
+    const Index most = tap_count > 1 ? depth : depth > 1024 && rows_ <= 192 ? 384 : slice;
+    const Index rounds = (depth + std::max<Index>(1, most) - 1) / std::max<Index>(1, most);
+    const Index depth_at_once = std::max<Index>(1, (depth + rounds - 1) / std::max<Index>(1, rounds));
     const detail::OffPool alone(rows_ * tap_count * depth * panels.columns < Index{1} << 22);
     for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
       const Index count = std::min(taps_at_once, tap_count - first);
@@ -198,7 +200,8 @@ class RowTable {
           const S* const panel = b.piece(p, first * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
-          multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish);
+          multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish,
+                         &ahead);
         });
       }
     }
@@ -212,8 +215,8 @@ class RowTable {
 
 template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 
-/// How many rows of a are a block of work: as many of `depth_at_once` elements as stay in the cache, and no block smaller
-/// than the others, of which there are a multiple of four.
+/// How many rows of a are a block of work: as many as stay in the cache, all of them or a round's part of a great depth. Blocks
+/// are a multiple of four, and all of one size.
 inline Index rows_at_once(Index rows, Index depth) {
   const Index most = std::clamp<Index>((Index{1} << 17) / (depth > 1024 ? 768 : std::max<Index>(1, depth)), 8, 256);
   const Index blocks = (rows + most - 1) / most, even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
@@ -227,7 +230,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
-    rows.multiply(&tap, 1, b.depth(), b, end, c.cols());
+    rows.multiply(&tap, 1, b.depth(), b, end, c.cols(), {a.data() + last * a.cols(), std::min(last - first, a.rows() - last) * a.cols()});
   });
 }
 
