@@ -193,6 +193,7 @@ TYPED_TEST(Kernels, ProductsTakenInSeveralRounds) {
   for (bool exact : {true, false}) {
     check_products<TypeParam>(3, 5000, 70, exact, random);   // deeper than a slice of a panel
     check_products<TypeParam>(600, 300, 33, exact, random);  // several blocks of rows
+    check_products<TypeParam>(500, 1200, 30, exact, random);  // both
     check_products<TypeParam>(800, 20, 530, exact, random);  // enough columns to be shared out
     check_products<TypeParam>(1, 700, 1, exact, random);
     check_products<TypeParam>(700, 1, 700, exact, random);
@@ -205,6 +206,19 @@ TYPED_TEST(Kernels, ProductOverNoTermsIsZero) {
   Tensor<S> c = unwritten<S>({3, 5});
   matmul<S>(a.cmatrix(), b.cmatrix(), c.matrix(), {.bias = bias.cdata()});
   EXPECT_EQ(c, Tensor<S>(Shape{3, 5}, S(2)));
+}
+
+TYPED_TEST(Kernels, ProductOfNoRows) {
+  using S = TypeParam;
+  Tensor<S> c(Shape{0, 5});
+  for (Index depth : {0, 3, 2000}) {
+    const Tensor<S> a(Shape{0, depth}), b(Shape{depth, 5}, S(1));
+    matmul<S>(a.cmatrix(), b.cmatrix(), c.matrix());
+    matmul_bt<S>(a.cmatrix(), transposed(b).cmatrix(), c.matrix());
+    Tensor<S> gradient = unwritten<S>({depth, 5});
+    matmul_at<S>(a.cmatrix(), c.cmatrix(), gradient.matrix());
+    EXPECT_EQ(gradient, Tensor<S>(Shape{depth, 5}));
+  }
 }
 
 TYPED_TEST(Kernels, ProductsEndAsTheEpilogueSays) {

@@ -219,8 +219,8 @@ template <typename S> using PackedGroups = std::vector<Packed<S>, detail::Cached
 /// are a multiple of four, and all of one size.
 inline Index rows_at_once(Index rows, Index depth) {
   const Index most = std::clamp<Index>((Index{1} << 17) / (depth > 1024 ? 768 : std::max<Index>(1, depth)), 8, 256);
-  const Index blocks = (rows + most - 1) / most, even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
-  return ((rows + even - 1) / std::max<Index>(1, even) + 7) / 8 * 8;
+  const Index blocks = std::max<Index>(1, (rows + most - 1) / most), even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
+  return std::max<Index>(8, ((rows + even - 1) / even + 7) / 8 * 8);
 }
 
 /// a (M, K) times a packed b (K, N) into c (M, N).
