@@ -117,8 +117,7 @@ struct Correlation {
       Tensor<Index> offsets(Shape{tap_count}, uninitialized);
       Index* const offset = offsets.data();
       for (Index t = 0; t < tap_count; ++t) offset[t] = slab.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
-      Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
-      ahead.divide(groups);
+      const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
       for (Index g = 0; g < groups; ++g) {
         RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
         for (Index n = n0; n < n1; ++n) {
@@ -132,7 +131,7 @@ struct Correlation {
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
         const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room, ahead.next_step());
+        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room, ahead.part(g, groups));
       }
     });
   }

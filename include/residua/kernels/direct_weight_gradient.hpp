@@ -85,11 +85,10 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
                          (i1 - 1) * s.stride[0] - s.padding[0] + (s.kernel[0] - 1) * s.dilation[0] + 1, -s.padding[1],
                          (J - 1) * s.stride[1] - s.padding[1] + (s.kernel[1] - 1) * s.dilation[1] + 1);
       const Index height = i1 - i0, rows = (n1 - n0) * height;
+      const Ahead dy_ahead = rows_of_unit(units, u + 1, dy, I, J * s.K, 1);
+      const Ahead x_ahead = rows_of_unit(units, u + 1, x, s.H, s.W * s.C, s.stride[0]);
       const Index steps = s.groups * (panel1 - panel0) * (tile1 - tile0);
-      Ahead dy_ahead = rows_of_unit(units, u + 1, dy, I, J * s.K, 1);
-      Ahead x_ahead = rows_of_unit(units, u + 1, x, s.H, s.W * s.C, s.stride[0]);
-      dy_ahead.divide(steps);
-      x_ahead.divide(steps);
+      Index step = 0;
       std::vector<Segment<S>, detail::CachedAllocator<Segment<S>>> segments(
           static_cast<std::size_t>(copies ? 1 : rows));
       for (Index g = 0; g < s.groups; ++g) {
@@ -105,9 +104,9 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
             return slab.pixel(r / height, r % height * s.stride[0], 0) + shift + column;
           };
           if (copies) copy_columns(rows, J, x_row, s.stride[1] * s.C, span, x_copy.data());
-          for (Index tile = tile0; tile < tile1; ++tile) {
-            dy_ahead.step();
-            x_ahead.step();
+          for (Index tile = tile0; tile < tile1; ++tile, ++step) {
+            dy_ahead.part(step, steps).ask();
+            x_ahead.part(step, steps).ask();
             const Index k = tile * tile_rows;
             const S* const a = copies ? dy_copy.cdata() + (tile - tile0) * tile_step : of_group + k;
             if (copies) segments[0] = {a, x_copy.cdata(), rows * J};

@@ -161,10 +161,12 @@ class RowTable {
 
   /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
   void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
-                      Index columns, const Epilogue<S>& end, Ahead* ahead = nullptr) const {
+                      Index columns, const Epilogue<S>& end, const Ahead& ahead = {}) const {
     const auto& kernels = micro_kernels<S>();
-    for (Index row = 0; row < rows_; row += kernels.tile_rows[width - 1]) {
-      if (ahead != nullptr) ahead->step();
+    const Index tile_rows = kernels.tile_rows[width - 1], tiles = (rows_ + tile_rows - 1) / tile_rows;
+    for (Index tile = 0; tile < tiles; ++tile) {
+      if (!ahead.empty()) ahead.part(tile, tiles).ask();
+      const Index row = tile * tile_rows;
       kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end);
     }
   }
@@ -173,9 +175,8 @@ class RowTable {
   /// `room` columns, N or more: what follows the N-th may be written over, since whole vectors are stored faster.
   /// `ahead`: what the table after this one will read, where there is one.
   void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room,
-                Ahead ahead = {}) {
+                const Ahead& ahead = {}) {
     const Panels<S>& panels = b.panels();
-    ahead.divide(panels.count() * (static_cast<Index>(a_.size()) / micro_kernels<S>().tile_rows[panels.width - 1] + 1));
     Tensor<S> unwanted(Shape{panels.vectors * panels.lanes});
     this->end(a_.front(), unwanted.data());
 
@@ -201,7 +202,7 @@ class RowTable {
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
           multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish,
-                         &ahead);
+                         starts ? ahead.part(p, panels.count()) : Ahead());
         });
       }
     }
