@@ -186,6 +186,7 @@ class Layer : public Network<Layer<S>, S> {
     virtual void* address() = 0;
   };
 
+  // Never held by a std::unique_ptr of its own type: what that type instantiates costs compile time for each layer.
   template <typename T>
   struct Holder final : Held {
     T layer;

@@ -184,9 +184,9 @@ class RowTable {
     // many: many taps, or a great depth, are taken in several rounds.
     const Index slice = std::max<Index>(1, 65536 / (panels.width * panels.lanes));
     const Index taps_at_once = std::max<Index>(1, slice / std::max<Index>(1, depth));
-    const Index most = tap_count > 1 ? depth : depth > 1024 && rows_ <= 192 ? 384 : slice;
-    const Index rounds = (depth + std::max<Index>(1, most) - 1) / std::max<Index>(1, most);
-    const Index depth_at_once = std::max<Index>(1, (depth + rounds - 1) / std::max<Index>(1, rounds));
+    const Index most = tap_count > 1 ? std::max<Index>(1, depth) : depth > 1024 && rows_ <= 192 ? 384 : slice;
+    const Index rounds = std::max<Index>(1, (depth + most - 1) / most);
+    const Index depth_at_once = std::max<Index>(1, (depth + rounds - 1) / rounds);
     const detail::OffPool alone(rows_ * tap_count * depth * panels.columns < Index{1} << 22);
     for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
       const Index count = std::min(taps_at_once, tap_count - first);
@@ -216,8 +216,8 @@ class RowTable {
 
 template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 
-/// How many rows of a are a block of work: as many as stay in the cache, all of them or a round's part of a great depth. Blocks
-/// are a multiple of four, and all of one size.
+/// How many rows of a are a block of work: as many as stay in the cache, whole or a round's part of a great depth. Four
+/// blocks or more are made a multiple of four of about one size, to be shared out evenly.
 inline Index rows_at_once(Index rows, Index depth) {
   const Index most = std::clamp<Index>((Index{1} << 17) / (depth > 1024 ? 768 : std::max<Index>(1, depth)), 8, 256);
   const Index blocks = std::max<Index>(1, (rows + most - 1) / most), even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
@@ -231,7 +231,8 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
-    rows.multiply(&tap, 1, b.depth(), b, end, c.cols(), {a.data() + last * a.cols(), std::min(last - first, a.rows() - last) * a.cols()});
+    const Index next_rows = std::min(last - first, a.rows() - last);
+    rows.multiply(&tap, 1, b.depth(), b, end, c.cols(), {a.data() + last * a.cols(), next_rows * a.cols()});
   });
 }
 
