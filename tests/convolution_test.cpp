@@ -263,6 +263,7 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {40, 4, 4, 16, 16, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},         // several images a unit
       {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
       {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights
+      {3, 12, 12, 90, 90, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // likewise, and several units of work
   };
   for (ConvolutionShape s : shapes) {
     s.algorithm = ConvAlgorithm::direct;
@@ -288,6 +289,7 @@ TYPED_TEST(Convolutions, OfManyShapesByWinograd) {
   }
   check(3, 33, 31, 20, 20, 1, 1);   // tiles in several blocks, and in several sums of the weight gradient
   check(2, 41, 40, 96, 100, 1, 0);  // one sum, in several rounds
+  check(1, 9, 10, 200, 180, 1, 1);  // all tiles at once, some of the sums at a time
   check(2, 21, 20, 40, 36, 1, 1, 2);
   check(1, 33, 20, 17, 20, 0, 1, 3);
   check(3, 9, 10, 4, 4, 1, 1, 32);  // groups are taken together
@@ -371,7 +373,8 @@ TYPED_TEST(Convolutions, GiveTheSameBitsForAnyNumberOfThreads) {
                                      {40, 8, 8, 16, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},
                                      {4, 14, 14, 64, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
                                      {9, 30, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
-                                     {4, 14, 14, 96, 128, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};
+                                     {4, 14, 14, 96, 128, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {4, 14, 14, 96, 128, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 1}};
   for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
     const Tensor<S> dy = normal_numbers<S>(s.output(), random);

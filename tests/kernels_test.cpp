@@ -38,7 +38,7 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
   Random random(1);
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index vectors = 1 + random.below(3), span = vectors * set.lanes, columns = span - random.below(set.lanes);
+      const Index vectors = 1 + random.below(set.widest), span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index tile = set.tile_rows[vectors - 1], first = random.below(3);
       const Index tap_count = random.below(4), depth = 1 + random.below(7), row = 40;
       SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(columns) + " of " + std::to_string(span) + " columns");
@@ -80,26 +80,20 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
     for (int trial = 0; trial < 300; ++trial) {
       const Index width = 1 + random.below(3), vectors = 1 + random.below(width);
       const Index span = vectors * set.lanes, columns = span - random.below(set.lanes);
-      const Index rows = 1 + random.below(set.outer_rows[width - 1]), segment_count = random.below(4), most = 5;
+      const Index rows = 1 + random.below(set.outer_rows[width - 1]), count = random.below(10);
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
       SCOPED_TRACE(std::to_string(set.lanes) + " lanes, " + std::to_string(rows) + " rows, " + std::to_string(columns) + " columns");
-      const Tensor<S> a = whole_numbers<S>({segment_count, most, lda}, random);
-      const Tensor<S> b = whole_numbers<S>({segment_count, most, ldb}, random);
+      const Tensor<S> a = whole_numbers<S>({count, lda}, random), b = whole_numbers<S>({count, ldb}, random);
       const bool accumulate = random.chance(0.5);
       Tensor<S> c = whole_numbers<S>({rows, ldc}, random);
       Tensor<S> wanted = c;
       if (!accumulate) wanted.matrix().leftCols(columns).setZero();
-      std::vector<Segment<S>> segments;
-      for (Index s = 0; s < segment_count; ++s) {
-        const Index count = random.below(most + 1);
-        segments.push_back({a.cdata() + s * most * lda, b.cdata() + s * most * ldb, count});
-        for (Index p = 0; p < count; ++p) {
-          for (Index i = 0; i < rows; ++i) {
-            for (Index v = 0; v < columns; ++v) wanted(i, v) += a(s, p, i) * b(s, p, v);
-          }
+      for (Index p = 0; p < count; ++p) {
+        for (Index i = 0; i < rows; ++i) {
+          for (Index v = 0; v < columns; ++v) wanted(i, v) += a(p, i) * b(p, v);
         }
       }
-      set.outer[width - 1][vectors - 1](segments.data(), segment_count, lda, ldb, c.data(), ldc, rows, columns, accumulate);
+      set.outer[width - 1][vectors - 1](a.cdata(), lda, b.cdata(), ldb, count, c.data(), ldc, rows, columns, accumulate);
       ASSERT_EQ(c, wanted);
     }
   }
@@ -121,16 +115,18 @@ TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
 }
 
 TYPED_TEST(Kernels, PanelsCoverEveryColumnOnce) {
-  for (Index columns = 1; columns < 300; ++columns) {
-    const Panels<TypeParam> panels(columns);
-    Index next = 0;
-    for (Index p = 0; p < panels.count(); ++p) {
-      ASSERT_EQ(panels.first_column(p), next);
-      ASSERT_GE(panels.width_of(p), 1);
-      ASSERT_LE(panels.width_of(p), 3);
-      next += panels.columns_of(p);
+  for (const Index widest : {3, 4}) {
+    for (Index columns = 1; columns < 300; ++columns) {
+      const Panels<TypeParam> panels(columns, widest);
+      Index next = 0;
+      for (Index p = 0; p < panels.count(); ++p) {
+        ASSERT_EQ(panels.first_column(p), next);
+        ASSERT_GE(panels.width_of(p), 1);
+        ASSERT_LE(panels.width_of(p), widest);
+        next += panels.columns_of(p);
+      }
+      ASSERT_EQ(next, columns);
     }
-    ASSERT_EQ(next, columns);
   }
 }
 

@@ -63,6 +63,7 @@ struct PixelUnits {
     const Index wanted = outputs >= most && N * I * J <= most ? most : std::clamp<Index>(65536 / channels, 64, most);
     images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
     rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
+    rows = std::max<Index>(1, (I + bands() - 1) / std::max<Index>(1, bands()));  // bands of about one height
   }
   Index bands() const { return (I + rows - 1) / rows; }
   Index count() const { return (N + images - 1) / images * bands(); }

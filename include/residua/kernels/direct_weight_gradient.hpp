@@ -9,17 +9,52 @@
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
-/// Columns of pixels, copied so that they follow each other: (pixels, width) of rows of J pixels that are `step` elements
-/// apart. Copies whole vectors: `to` has room for one more.
-template <typename S, typename RowOf>
-void copy_columns(Index rows, Index J, const RowOf& row_of, Index step, Index width, S* to) {
-  with_best_vectors([=](auto bytes) {
+/// Columns of a patch (R, S, C/G) that are neighbours in the image too: of one tap, or of all taps of one row.
+struct PatchRun {
+  Index h;       ///< the image's row, for the first row of results
+  Index begin;   ///< where in that row, for the first result
+  Index column, width;
+};
+
+/// The runs of columns first … last - 1 of the patches of group g.
+inline std::vector<PatchRun, detail::CachedAllocator<PatchRun>> patch_runs(const ConvolutionShape& s, Index g, Index first,
+                                                                           Index last) {
+  const Index cg = s.C / s.groups, across = rows_are_one(s) ? 1 : s.kernel[1], width = s.kernel[1] / across * cg;
+  std::vector<PatchRun, detail::CachedAllocator<PatchRun>> runs;
+  for (Index run = first / width; run * width < last; ++run) {
+    const Index begin = std::max(first, run * width), end = std::min(last, (run + 1) * width);
+    const Index w = run % across * s.dilation[1] - s.padding[1];
+    runs.push_back({run / across * s.dilation[0] - s.padding[0], w * s.C + g * cg + begin - run * width, begin - first,
+                    end - begin});
+  }
+  return runs;
+}
+
+/// Columns of the patches of results (n0 … n1 - 1, i0 … i1 - 1, all j), one after the other: (pixels, span). Zeros where
+/// they reach beyond the image. Copies whole vectors: `to` has room for one more.
+template <typename S, typename Runs>
+void copy_patches(const S* x, const ConvolutionShape& s, const PixelUnits::Unit& unit, const Runs& runs, Index span, S* to) {
+  const Index length = s.W * s.C, step = s.stride[1] * s.C, J = s.out(1);
+  const PatchRun *const first = runs.data(), *const last = first + runs.size();
+  with_best_vectors([=, &s](auto bytes) {
     using V = Pack<S, bytes>;
     S* pixel = to;
-    for (Index r = 0; r < rows; ++r) {
-      const S* from = row_of(r);
-      for (Index j = 0; j < J; ++j, from += step, pixel += width) {
-        for (Index c = 0; c < width; c += V::lanes) store<V>(pixel + c, load<V>(from + c));
+    for (Index n = unit.n0; n < unit.n1; ++n) {
+      for (Index i = unit.i0; i < unit.i1; ++i) {
+        for (Index j = 0; j < J; ++j, pixel += span) {
+          for (const PatchRun* run = first; run < last; ++run) {  // each writes over what the one before wrote too far
+            const Index h = i * s.stride[0] + run->h, begin = run->begin + j * step, width = run->width;
+            const S* const from = x + (n * s.H + h) * length + begin;
+            S* const column = pixel + run->column;
+            if (h >= 0 && h < s.H && begin >= 0 && begin + width <= length) {
+              for (Index c = 0; c < width; c += V::lanes) store<V>(column + c, load<V>(from + c));
+              continue;
+            }
+            for (Index c = 0; c < width; c += V::lanes) store<V>(column + c, V());
+            const Index left = std::max<Index>(0, -begin), right = std::min(width, length - begin);
+            if (h >= 0 && h < s.H) copy_part(from + left, right - left, column + left);
+          }
+        }
       }
     }
   });
@@ -46,84 +81,67 @@ void copy_tiles(const S* from, Index step, Index pixels, Index tiles, Index rows
 
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
 ///
-/// The units of work are dealt to at most 16 partial sums, which are added in order at the end; where the weights are
-/// large there are fewer of them, and each is shared out by tiles of dy and panels of x instead. What many tiles read is
-/// copied first, since columns of pixels far apart would push each other out of the cache.
+/// Where the weights are few and the pixels many, these are dealt to 16 partial sums, which are added in order at the end.
+/// Else there is one sum, and each unit of pixels is shared out by panels of x and, where those are few, by tiles of dy.
+/// What many tiles read is copied first, since columns of pixels far apart would push each other out of the cache.
 template <typename S>
 void direct_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const auto& kernels = micro_kernels<S>();
   const Index I = s.out(0), J = s.out(1), cg = s.C / s.groups, kg = s.K / s.groups;
-  const bool whole_rows = rows_are_one(s);
-  const Index across = whole_rows ? 1 : s.kernel[1], width = whole_rows ? s.kernel[1] * cg : cg;
   const Index row = s.taps() * cg, size = s.K * row;
-  const Panels<S> panels(width);
+  const Panels<S> panels(row, widest_outer_tile);
   const Index tile_rows = kernels.outer_rows[panels.width - 1], tiles = (kg + tile_rows - 1) / tile_rows;
-  const Index all_panels = s.kernel[0] * across * panels.count();  // of all taps
+  const Index all_panels = s.groups * panels.count();
   const bool copies = tiles >= 4 || J == 1;
 
   const PixelUnits units(s.N, I, J, copies ? 256 : std::max(s.C, s.K));
-  const Index parts = std::clamp<Index>(std::min(units.count(), (Index{1} << 22) / size), 1, 16);
-  const Index shares = std::clamp<Index>(s.multiply_adds() >> 20, 1, 16) / parts;
-  const Index tile_shares = std::clamp<Index>(shares / 4, 1, tiles);
-  const Index panel_shares = std::clamp<Index>(shares, 1, std::min<Index>(4, all_panels));
-  Tensor<S> sums(Shape{parts, size}, uninitialized);
-  S* const sum = sums.data();
-  if (units.count() == 0) std::fill_n(sum, size, S(0));
+  const Index parts = size <= 65536 && units.count() >= 16 ? 16 : 1;
+  const Index shares = parts > 1 ? 1 : std::clamp<Index>(16 / all_panels, 1, tiles);  // of each panel, tile by tile
+  Tensor<S> sums(Shape{parts - 1, size}, uninitialized);  // the first is dweight itself
+  S* const others = sums.data();
+  const auto sum_of = [=](Index part) { return part == 0 ? dweight : others + (part - 1) * size; };
+  if (units.count() == 0) std::fill_n(dweight, size, S(0));
 
-  parallel_for(parts * tile_shares * panel_shares, [&](Index job) {
-    const Index part = job / (tile_shares * panel_shares), t = job / panel_shares % tile_shares, v = job % panel_shares;
-    const Index tile0 = t * tiles / tile_shares, tile1 = (t + 1) * tiles / tile_shares;
-    const Index panel0 = v * all_panels / panel_shares, panel1 = (v + 1) * all_panels / panel_shares;
-    const Index room = units.images * units.rows * J;
-    const Index tile_step = room * tile_rows + kernels.lanes;
-    Tensor<S> dy_copy(Shape{copies ? tile1 - tile0 : 0, tile_step}, uninitialized);
-    Tensor<S> x_copy(Shape{copies ? room : 0, panels.width * panels.lanes}, uninitialized);
+  parallel_for(parts, [&](Index part) {
+    const Index room = units.images * units.rows * J, tile_step = room * tile_rows + kernels.lanes;
+    const detail::OffPool alone(room * size < Index{1} << 22);
+    Tensor<S> dy_copies(Shape{copies ? s.groups * tiles : 0, tile_step}, uninitialized);
+    S* const dy_copy = dy_copies.data();
     const Index first = part * units.count() / parts, last = (part + 1) * units.count() / parts;
     for (Index u = first; u < last; ++u) {
-      const auto [n0, n1, i0, i1] = units.unit(u);
-      const Slab<S> slab(x, s.H, s.W, s.C, n0, n1, i0 * s.stride[0] - s.padding[0],
-                         (i1 - 1) * s.stride[0] - s.padding[0] + (s.kernel[0] - 1) * s.dilation[0] + 1, -s.padding[1],
-                         (J - 1) * s.stride[1] - s.padding[1] + (s.kernel[1] - 1) * s.dilation[1] + 1);
-      const Index height = i1 - i0, rows = (n1 - n0) * height;
+      const PixelUnits::Unit unit = units.unit(u);
+      const Index pixels = (unit.n1 - unit.n0) * (unit.i1 - unit.i0) * J;
+      const S* const unit_dy = dy + (unit.n0 * I + unit.i0) * J * s.K;  // its rows follow each other
       const Ahead dy_ahead = rows_of_unit(units, u + 1, dy, I, J * s.K, 1);
       const Ahead x_ahead = rows_of_unit(units, u + 1, x, s.H, s.W * s.C, s.stride[0]);
-      const Index steps = s.groups * (panel1 - panel0) * (tile1 - tile0);
-      Index step = 0;
-      std::vector<Segment<S>, detail::CachedAllocator<Segment<S>>> segments(
-          static_cast<std::size_t>(copies ? 1 : rows));
-      for (Index g = 0; g < s.groups; ++g) {
-        const S* const of_group = dy + (n0 * I + i0) * J * s.K + g * kg;  // the unit's rows of dy follow each other
-        if (copies) {
-          copy_tiles(of_group + tile0 * tile_rows, s.K, rows * J, tile1 - tile0, tile_rows, dy_copy.data(), tile_step);
-        }
-        for (Index panel = panel0; panel < panel1; ++panel) {
-          const Index tap = panel / panels.count(), p = panel % panels.count();
-          const Index shift = slab.offset(tap / across * s.dilation[0], tap % across * s.dilation[1]) + g * cg;
+      if (copies) {
+        parallel_for(s.groups * shares, [&](Index i) {
+          const Index g = i / shares, tile0 = i % shares * tiles / shares, tile1 = (i % shares + 1) * tiles / shares;
+          copy_tiles(unit_dy + g * kg + tile0 * tile_rows, s.K, pixels, tile1 - tile0, tile_rows,
+                     dy_copy + (g * tiles + tile0) * tile_step, tile_step);
+        });
+      }
+      parallel_ranges(all_panels * shares, parts > 1 ? all_panels : (all_panels * shares + 15) / 16, [&](Index a, Index b) {
+        Tensor<S> x_copy(Shape{room + 1, panels.width * panels.lanes}, uninitialized);
+        for (Index job = a; job < b; ++job) {
+          const Index g = job / shares / panels.count(), p = job / shares % panels.count(), share = job % shares;
           const Index column = panels.first_column(p), span = panels.width_of(p) * panels.lanes;
-          const auto x_row = [&](Index r) {
-            return slab.pixel(r / height, r % height * s.stride[0], 0) + shift + column;
-          };
-          if (copies) copy_columns(rows, J, x_row, s.stride[1] * s.C, span, x_copy.data());
-          for (Index tile = tile0; tile < tile1; ++tile, ++step) {
-            dy_ahead.part(step, steps).ask();
-            x_ahead.part(step, steps).ask();
-            const Index k = tile * tile_rows;
-            const S* const a = copies ? dy_copy.cdata() + (tile - tile0) * tile_step : of_group + k;
-            if (copies) segments[0] = {a, x_copy.cdata(), rows * J};
-            for (Index r = 0; !copies && r < rows; ++r) {
-              segments[static_cast<std::size_t>(r)] = {a + r * J * s.K, x_row(r), J};
-            }
+          copy_patches(x, s, unit, patch_runs(s, g, column, column + panels.columns_of(p)), span, x_copy.data());
+          const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
+          for (Index tile = tile0; tile < tile1; ++tile) {
+            const Index k = tile * tile_rows, step = job / shares * tiles + tile;
+            dy_ahead.part(step, all_panels * tiles).ask();
+            x_ahead.part(step, all_panels * tiles).ask();
+            const S* const of_tile = copies ? dy_copy + (g * tiles + tile) * tile_step : unit_dy + g * kg + k;
             kernels.outer[panels.width - 1][panels.width_of(p) - 1](
-                segments.data(), static_cast<Index>(segments.size()), copies ? tile_rows : s.K,
-                copies ? span : s.stride[1] * s.C, sum + part * size + (g * kg + k) * row + tap * width + column, row,
-                std::min(tile_rows, kg - k), panels.columns_of(p), u > first);
+                of_tile, copies ? tile_rows : s.K, x_copy.cdata(), span, pixels, sum_of(part) + (g * kg + k) * row + column,
+                row, std::min(tile_rows, kg - k), panels.columns_of(p), u > first);
           }
         }
-      }
+      });
     }
   });
-  std::copy_n(sum, size, dweight);
-  for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight, sum + part * size);
+  for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight, sum_of(part));
 }
 
 /// c (M, N) = aᵀ · b,  a (K, M), b (K, N): the weight gradient of a convolution of 1 × 1 taps over K images of one pixel.

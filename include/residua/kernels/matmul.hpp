@@ -1,6 +1,6 @@
 // Matrix products. Every product of the library comes through here.
 //
-// c (M, N) = a (M, K) · b (K, N): b is packed into panels of up to three vectors' width, a is read where it lies. The work
+// c (M, N) = a (M, K) · b (K, N): b is packed into panels of a few vectors' width, a is read where it lies. The work
 // is cut into blocks by the sizes alone and every element of c is one sum in a fixed order, so the bits of a result do
 // not depend on the number of threads.
 #pragma once
@@ -20,9 +20,17 @@ template <typename S>
 struct Panels {
   Index columns, lanes, vectors, width;
 
-  explicit Panels(Index column_count)
+  /// For the rows kernels, or for tiles that are no wider than `widest` vectors.
+  explicit Panels(Index column_count, Index widest = micro_kernels<S>().widest)
       : columns(column_count), lanes(micro_kernels<S>().lanes), vectors((columns + lanes - 1) / lanes),
-        width(vectors <= 3 ? vectors : vectors % 3 == 0 || vectors % 2 != 0 ? 3 : 2) {}
+        width(best_width(vectors, widest)) {}
+
+  /// The widest that leaves no narrow panel at the end.
+  static Index best_width(Index vectors, Index widest) {
+    if (vectors <= widest) return vectors;
+    if (widest == 4 && vectors % 4 != 1) return vectors % 3 == 0 && vectors % 4 != 0 ? 3 : 4;
+    return vectors % 3 == 0 || vectors % 2 != 0 ? 3 : 2;
+  }
 
   Index count() const { return (vectors + width - 1) / width; }
   Index first_column(Index panel) const { return panel * width * lanes; }
@@ -164,8 +172,9 @@ class RowTable {
                       Index columns, const Epilogue<S>& end, const Ahead& ahead = {}) const {
     const auto& kernels = micro_kernels<S>();
     const Index tile_rows = kernels.tile_rows[width - 1], tiles = (rows_ + tile_rows - 1) / tile_rows;
+    const bool asks = !ahead.empty() && vector_size() < 64;  // those processors foresee rows themselves
     for (Index tile = 0; tile < tiles; ++tile) {
-      if (!ahead.empty()) ahead.part(tile, tiles).ask();
+      if (asks) ahead.part(tile, tiles).ask();
       const Index row = tile * tile_rows;
       kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end);
     }
@@ -218,16 +227,18 @@ template <typename S> using PackedGroups = std::vector<Packed<S>, detail::Cached
 
 /// How many rows of a are a block of work: as many as stay in the cache, whole or a round's part of a great depth. Four
 /// blocks or more are made a multiple of four of about one size, to be shared out evenly.
-inline Index rows_at_once(Index rows, Index depth) {
+template <typename S>
+Index rows_at_once(Index rows, Index depth, Index columns) {
+  const Index tile = micro_kernels<S>().tile_rows[Panels<S>(columns).width - 1];
   const Index most = std::clamp<Index>((Index{1} << 17) / (depth > 1024 ? 768 : std::max<Index>(1, depth)), 8, 256);
   const Index blocks = std::max<Index>(1, (rows + most - 1) / most), even = blocks < 4 ? blocks : (blocks + 3) / 4 * 4;
-  return std::max<Index>(8, ((rows + even - 1) / even + 7) / 8 * 8);
+  return std::max<Index>(1, ((rows + even - 1) / even + tile - 1) / tile) * tile;
 }
 
 /// a (M, K) times a packed b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  parallel_ranges(a.rows(), rows_at_once(a.rows(), b.depth()), [&](Index first, Index last) {
+  parallel_ranges(a.rows(), rows_at_once<S>(a.rows(), b.depth(), c.cols()), [&](Index first, Index last) {
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
@@ -239,7 +250,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
 /// a (M, K) · b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue<S> end) {
-  if (a.rows() <= rows_at_once(a.rows(), a.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+  if (a.rows() <= rows_at_once<S>(a.rows(), a.cols(), c.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
   Packed<S> packed(a.cols(), c.cols());
   packed.fill(0, a.cols(), b);
   matmul<S>(a, packed, c, end);

@@ -15,39 +15,35 @@ struct Epilogue {
   bool relu = false;        ///< max(·, 0) at the very end
 };
 
-/// `count` rows of two operands, to be multiplied as aᵀ·b.
-template <typename S>
-struct Segment {
-  const S* a;
-  const S* b;
-  Index count;
-};
-
 /// c_i[first + v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
 /// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored.
 template <typename S>
 using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
                             Index first, Index columns, Epilogue<S> end);
 
-/// c[i][v] = Σ_segments Σ_p a[p·lda + i] · b[p·ldb + v]   for i < rows, v < columns; added to what is there if `accumulate`.
+/// c[i][v] = Σ_p a[p·lda + i] · b[p·ldb + v]   for p < count, i < rows, v < columns; added to what is there if `accumulate`.
 template <typename S>
-using OuterKernel = void (*)(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,
-                             Index rows, Index columns, bool accumulate);
+using OuterKernel = void (*)(const S* a, Index lda, const S* b, Index ldb, Index count, S* c, Index ldc, Index rows,
+                             Index columns, bool accumulate);
 
-/// The kernels of one instruction set. A tile is so many rows by 1, 2 or 3 vectors of `lanes` elements, all of it in
-/// registers.
+/// The kernels of one instruction set. A tile is some rows by 1, 2 … vectors of `lanes` elements, all of it in registers.
 template <typename S>
 struct MicroKernels {
   Index lanes;
-  Index tile_rows[3], outer_rows[3];  ///< rows of the two kinds of tiles, by their width in vectors
-  RowsKernel<S> rows[3];              ///< by width
+  Index widest;                       ///< vectors of a rows kernel's tile
+  Index tile_rows[4], outer_rows[3];  ///< rows of the two kinds of tiles, by their width in vectors
+  RowsKernel<S> rows[4];              ///< by width
   OuterKernel<S> outer[3][3];         ///< by the width that tells the rows, and by how many of its vectors are used
 };
+inline constexpr Index widest_outer_tile = 3;
 
-/// How many rows a tile has, with vectors of so many bytes. There are 32 registers of 64 bytes and 16 of the shorter ones;
-/// a few sums alone would wait for each other, but a last tile has rows that nobody wants.
+/// How many vectors a tile is wide at most, and how many rows it has, with vectors of so many bytes. There are 32 registers
+/// of 64 bytes and 16 of the shorter ones; a few sums alone would wait for each other, but a last tile has rows that nobody
+/// wants.
+constexpr int widest_tile(Index bytes) { return bytes == 64 ? 4 : 3; }
 constexpr Index rows_of_tile(Index bytes, int width) {
-  return bytes == 64 ? 8 : bytes == 16 || width == 3 ? 4 : width == 2 ? 6 : 8;
+  if (bytes == 64) return width == 4 ? 6 : 8;
+  return bytes == 16 || width >= 3 ? 4 : width == 2 ? 6 : 8;
 }
 constexpr Index rows_of_outer_tile(Index bytes, int width) {
   return bytes == 64 || (bytes == 32 && width == 1) ? 8 : 4;
@@ -68,7 +64,7 @@ inline constexpr Index most_in_tile = 8;
     for (Index t = 0; t < tap_count; ++t) {                                                                          \
       const S* row[ROWS];                                                                                            \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
-      for (Index k = 0; k < depth; ++k, b += V * lanes) {                                                            \
+      RESIDUA_UNROLL_BY_4 for (Index k = 0; k < depth; ++k, b += V * lanes) {                                        \
         Vector column[V];                                                                                            \
         RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);      \
         RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
@@ -105,22 +101,18 @@ inline constexpr Index most_in_tile = 8;
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
-  template <typename S, int V, Index ROWS>                                                                                   \
-  TARGET void outer_##ISA(const Segment<S>* segments, Index segment_count, Index lda, Index ldb, S* c, Index ldc,    \
-                          Index rows, Index columns, bool accumulate) {                                              \
+  template <typename S, int V, Index ROWS>                                                                           \
+  TARGET void outer_##ISA(const S* a, Index lda, const S* b, Index ldb, Index count, S* c, Index ldc, Index rows,    \
+                          Index columns, bool accumulate) {                                                          \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
     Vector sum[ROWS][V] = {};                                                                                        \
-    for (Index s = 0; s < segment_count; ++s) {                                                                      \
-      const S* a = segments[s].a;                                                                                    \
-      const S* b = segments[s].b;                                                                                    \
-      for (Index p = segments[s].count; p > 0; --p, a += lda, b += ldb) {                                            \
-        Vector column[V];                                                                                            \
-        RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);      \
-        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
-          const S factor = a[i];                                                                                     \
-          RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                \
-        }                                                                                                            \
+    RESIDUA_UNROLL_BY_4 for (Index p = 0; p < count; ++p, a += lda, b += ldb) {                                      \
+      Vector column[V];                                                                                              \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);        \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        const S factor = a[i];                                                                                       \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                  \
       }                                                                                                              \
     }                                                                                                                \
     S part[ROWS][V * lanes];                                                                                         \
@@ -140,9 +132,10 @@ inline constexpr Index most_in_tile = 8;
   template <typename S>                                                                                              \
   inline constexpr MicroKernels<S> micro_kernels_##ISA{                                                              \
       BYTES / Index(sizeof(S)),                                                                                      \
-      {rows_of_tile(BYTES, 1), rows_of_tile(BYTES, 2), rows_of_tile(BYTES, 3)},                                      \
+      widest_tile(BYTES),                                                                                            \
+      {rows_of_tile(BYTES, 1), rows_of_tile(BYTES, 2), rows_of_tile(BYTES, 3), rows_of_tile(BYTES, 4)},              \
       {rows_of_outer_tile(BYTES, 1), rows_of_outer_tile(BYTES, 2), rows_of_outer_tile(BYTES, 3)},                    \
-      {rows_##ISA<S, 1>, rows_##ISA<S, 2>, rows_##ISA<S, 3>},                                                        \
+      {rows_##ISA<S, 1>, rows_##ISA<S, 2>, rows_##ISA<S, 3>, rows_##ISA<S, widest_tile(BYTES)>},                     \
       {{outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 1)>},                                                            \
        {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 2)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 2)>},           \
        {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 3)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 3)>,            \

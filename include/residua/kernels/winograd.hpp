@@ -174,8 +174,9 @@ struct WinogradTiles {
   /// How many tiles are worked on together: a few that stay in the cache, as products like their rows, or all where they
   /// are not many and the taps are.
   Index at_once(Index C, Index K) const {
-    const Index most = vector_size() == 64 ? 32 : 24;
-    return count() <= 128 && C * K > 8192 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
+    const bool large = C * K > 8192;
+    const Index most = large && vector_size() == 64 ? 48 : 24;
+    return large && count() <= 128 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
   }
 
   /// Where the tile's 4 × 4 pixels lie in (N, size, C), or `outside`.
@@ -371,8 +372,8 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const Wi
 
 /// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c].   x (N, other, C), dy (N, size, K)
 ///
-/// With few channels there are up to 16 partial sums over tiles, added in order at the end; with many one sum, shared out
-/// by rows of k.
+/// Where the sums are small beside what is transformed there are up to 16 partial ones over tiles, added in order at the end;
+/// else it is one sum, and the 36 products are shared out.
 template <typename S>
 class WinogradWeightGradient {
  public:
@@ -381,7 +382,8 @@ class WinogradWeightGradient {
       : x_(x), C_(x.channels), dy_(dy), K_(dy.channels), dtaps_(dtaps), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}) {}
 
   void run() const {
-    const Index count = tiles_.count(), parts = C_ * K_ <= 8192 ? std::clamp<Index>(count / 32, 1, 16) : 1;
+    const Index count = tiles_.count();
+    const Index parts = 32 * C_ * K_ <= count * (C_ + K_) ? std::clamp<Index>(count / 32, 1, 16) : 1;
     const Index at_once = parts == 1 ? 128 : 32, size = blocks() * block_size();
     if (count <= at_once) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
@@ -392,32 +394,31 @@ class WinogradWeightGradient {
         const Index last = std::min(first + at_once, stop);
         const WinogradDomain<S> v(last - first, C_), m(last - first, K_);
         transform(first, last, v, m);
-        parallel_for(blocks(), [&](Index block) {
-          multiply(v, m, last - first, block, sum + part * size + block * block_size(), first > begin);
-          if (parts == 1 && last == stop) finish(block, sum + block * block_size());
-        });
+        multiply(v, m, last - first, 0, blocks(), sum + part * size, first > begin);
       }
     });
-    if (parts == 1) return;
     for (Index part = 1; part < parts; ++part) add_range<S>(size, sum, sum + part * size);
     parallel_for(blocks(), [&](Index block) { finish(block, sum + block * block_size()); });
   }
 
  private:
   // A block of sums: 36 matrices (rows, C) for the next `rows` of k.
-  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(C_).width - 1]; }
+  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(C_, widest_outer_tile).width - 1]; }
   Index blocks() const { return (K_ + rows() - 1) / rows(); }
   Index block_size() const { return 36 * rows() * C_; }
 
-  /// With all tiles at once no sum is kept for longer than it is worked on.
+  /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
   void run_in_one_round(Index count) const {
     const WinogradDomain<S> v(count, C_), m(count, K_);
     transform(0, count, v, m);
-    parallel_for(blocks(), [&](Index block) {
-      Tensor<S> sum(Shape{block_size()}, uninitialized);
-      multiply(v, m, count, block, sum.data(), false);
-      finish(block, sum.cdata());
-    });
+    const Index at_once = std::max<Index>(1, (Index{1} << 20) / block_size());
+    for (Index a = 0; a < blocks(); a += at_once) {
+      const Index b = std::min(blocks(), a + at_once);
+      Tensor<S> sums(Shape{b - a, block_size()}, uninitialized);
+      S* const sum = sums.data();
+      multiply(v, m, count, a, b, sum, false);
+      parallel_for(b - a, [&](Index i) { finish(a + i, sum + i * block_size()); });
+    }
   }
 
   /// Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
@@ -437,20 +438,23 @@ class WinogradWeightGradient {
     });
   }
 
-  void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index block, S* sum,
+  /// Adds up blocks `begin` … `stop` - 1 over tile_count tiles: matrix by matrix, so that each stays in the cache.
+  void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index begin, Index stop, S* sum,
                 bool accumulate) const {
     const auto& kernels = micro_kernels<S>();
-    const Panels<S> panels(C_);
-    const Index k = block * rows();
-    for (Index f = 0; f < 36; ++f) {
-      for (Index p = 0; p < panels.count(); ++p) {
-        const Index column = panels.first_column(p);
-        const Segment<S> segment{m.matrix(f) + k, v.matrix(f) + column, tile_count};
-        kernels.outer[panels.width - 1][panels.width_of(p) - 1](&segment, 1, K_, C_, sum + f * rows() * C_ + column,
-                                                                C_, std::min(rows(), K_ - k), panels.columns_of(p),
-                                                                accumulate);
+    const Panels<S> panels(C_, widest_outer_tile);
+    parallel_for(36, [&](Index f) {
+      for (Index block = begin; block < stop; ++block) {
+        const Index k = block * rows();
+        S* const to = sum + (block - begin) * block_size() + f * rows() * C_;
+        for (Index p = 0; p < panels.count(); ++p) {
+          const Index column = panels.first_column(p);
+          kernels.outer[panels.width - 1][panels.width_of(p) - 1](
+              m.matrix(f) + k, K_, v.matrix(f) + column, C_, tile_count, to + column, C_, std::min(rows(), K_ - k),
+              panels.columns_of(p), accumulate);
+        }
       }
-    }
+    });
   }
 
   void finish(Index block, const S* sum) const {
