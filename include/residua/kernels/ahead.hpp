@@ -1,6 +1,8 @@
 // Reading ahead: a product of few operations a number waits for memory, unless it asks for what comes next in time.
 #pragma once
 
+#include <algorithm>
+
 #include <residua/core/eigen.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
@@ -23,8 +25,18 @@ class Ahead {
     return result;
   }
 
+  /// The next so many bytes, if there are.
+  Ahead take(Index bytes) {
+    Ahead result = *this;
+    begin_ = result.end_ = begin_ + std::min(bytes, end_ - begin_);
+    return result;
+  }
+
   void ask() const {
-    for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line);
+    RESIDUA_UNROLL_BY_4 for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line);
+  }
+  void ask_to_write() const {
+    RESIDUA_UNROLL_BY_4 for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line, 1);
   }
 
  private:

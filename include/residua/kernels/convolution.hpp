@@ -52,13 +52,16 @@ TapsOfGroups<S> taps_of_groups(const S* weight, const ConvolutionShape& s, bool 
   return taps;
 }
 
-/// Winograd's algorithm with each group's `taps`, transformed or as they are: a few groups at once, so that what is
-/// between the transforms stays in the cache.   x (N, other, C), y (N, size, K)
+/// How many groups are worked on together: a few whose channels are neighbours in memory, so that what is between the
+/// transforms stays in the cache.
+inline Index groups_at_once(Index groups, Index cg, Index kg) { return std::clamp<Index>(64 / std::max(cg, kg), 1, groups); }
+
+/// Winograd's algorithm with each group's `taps`, transformed or as they are.   x (N, other, C), y (N, size, K)
 template <typename S, typename Taps>
 void winograd_convolution(const S* x, Index C, std::span<const Taps> taps, S* y, Index K, const WinogradTiles& tiles,
                           const Epilogue<S>& end) {
   const Index groups = static_cast<Index>(taps.size()), cg = C / groups, kg = K / groups;
-  parallel_ranges(groups, std::clamp<Index>(64 / std::max(cg, kg), 1, groups), [&](Index first, Index last) {
+  parallel_ranges(groups, groups_at_once(groups, cg, kg), [&](Index first, Index last) {
     const Index count = last - first;
     Epilogue<S> finish = end;
     if (end.bias != nullptr) finish.bias = end.bias + first * kg;
@@ -176,9 +179,10 @@ void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const Conv
     narrow(wide_gradient.cdata(), wide, s, dweight);
   } else if (winograd_suits(s, forward_tiles(s))) {
     const Index cg = s.C / s.groups, kg = s.K / s.groups;
-    parallel_for(s.groups, [&](Index g) {
-      WinogradWeightGradient<S>({x + g * cg, cg, s.C}, {dy + g * kg, kg, s.K}, dweight + g * kg * 9 * cg,
-                                forward_tiles(s)).run();
+    parallel_ranges(s.groups, groups_at_once(s.groups, cg, kg), [&](Index first, Index last) {
+      const Index count = last - first;
+      WinogradWeightGradient<S>({x + first * cg, count * cg, s.C}, {dy + first * kg, count * kg, s.K},
+                                dweight + first * kg * 9 * cg, count, forward_tiles(s)).run();
     });
   } else if (s.depthwise()) {
     depthwise_weight_gradient(x, dy, dweight, s);

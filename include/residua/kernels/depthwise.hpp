@@ -306,6 +306,12 @@ class DepthwiseTables {
     return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_, s_.C / s_.groups};
   }
 
+  /// What row i of the result reads that the rows before it have not read, and what follows it.
+  Ahead newest(const S* image, Index i) const {
+    const Index h = h_.pixel(i * step_[0] - origin_[0] + (s_.kernel[0] - 1) * s_.dilation[0]), size = w_.size * s_.C;
+    return h < 0 ? Ahead() : Ahead(image + h * size, (h_.size - h) * size);
+  }
+
   /// The rows that were returned last, from so many results later on.
   void advance(Index results) {
     for (const S* const*& row : pixels_) row += results * step_[1];
@@ -328,6 +334,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
                            const Index (&step)[2], const Index (&origin)[2], const ConvolutionShape& s,
                            const Epilogue<S>& end) {
   const auto kernel = RESIDUA_BEST(depthwise_pixels, S);
+  const Index pixel = Index(sizeof(S)) * s.C, across = pixel * (w.size * depthwise_pixels / std::max<Index>(1, J));
   parallel_ranges(s.N * I, std::max<Index>(1, 65536 / (J * s.C)), [&](Index first, Index last) {
     DepthwiseTables<S> tables(s, h, w, step, origin, J);
     std::vector<const S*, detail::CachedAllocator<const S*>> taps(static_cast<std::size_t>(s.kernel[0]));
@@ -336,16 +343,14 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
       const DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
         taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
+      Ahead source = tables.newest(x + row / I * h.size * w.size * s.C, row % I);
+      Ahead results(y + (row * J + depthwise_pixels) * s.C, row + 1 < s.N * I ? J * s.C : 0);
+      source.take(across);
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];
         for (Index p = 0; p < depthwise_pixels; ++p) to[p] = j + p < J ? y + (row * J + j + p) * s.C : outside.data();
-        if (rows.count > 0 && j + 2 * depthwise_pixels <= J) {  // what comes next is on its way meanwhile
-          const Index line = 64 / Index(sizeof(S));
-          const S* const* const ahead = rows.pixels[rows.count - 1] + depthwise_pixels * step[1];
-          for (Index p = 0; p < depthwise_pixels; ++p) {
-            for (Index c = 0; c < s.C; c += line) __builtin_prefetch(ahead[p * step[1]] + c);
-          }
-        }
+        source.take(across).ask();
+        results.take(depthwise_pixels * pixel).ask_to_write();
         kernel(rows, taps.data(), s.C, to, end);
         tables.advance(depthwise_pixels);
       }
@@ -385,6 +390,10 @@ void depthwise_weight_gradient(const S* x, const S* dy, S* dweight, const Convol
       const DepthwiseRows<S> rows = tables.row(x + row / I * s.H * s.W * s.C, row % I, [&](Index i, Index r) {
         to[static_cast<std::size_t>(i)] = sum + part * size + r * taps * s.C;
       });
+      if (row + 1 < s.N * I) {
+        tables.newest(x + (row + 1) / I * s.H * s.W * s.C, (row + 1) % I).take(Index(sizeof(S)) * s.W * s.C).ask();
+        Ahead(dy + (row + 1) * J * s.C, J * s.C).ask();
+      }
       kernel(rows, s.C, dy + row * J * s.C, J, to.data());
     }
   });

@@ -370,20 +370,22 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const Wi
   });
 }
 
-/// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c].   x (N, other, C), dy (N, size, K)
+/// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c], group by group.
+///                                                               x (N, other, C), dy (N, size, K), dtaps (K, 3, 3, C/G)
 ///
 /// Where the sums are small beside what is transformed there are up to 16 partial ones over tiles, added in order at the end;
 /// else it is one sum, and the 36 products are shared out.
 template <typename S>
 class WinogradWeightGradient {
  public:
-  WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps,
+  WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps, Index groups,
                          const WinogradTiles& tiles)
-      : x_(x), C_(x.channels), dy_(dy), K_(dy.channels), dtaps_(dtaps), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}) {}
+      : x_(x), C_(x.channels), cg_(C_ / groups), dy_(dy), K_(dy.channels), kg_(K_ / groups), dtaps_(dtaps),
+        groups_(groups), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}) {}
 
   void run() const {
     const Index count = tiles_.count();
-    const Index parts = 32 * C_ * K_ <= count * (C_ + K_) ? std::clamp<Index>(count / 32, 1, 16) : 1;
+    const Index parts = 32 * cg_ * kg_ <= count * (cg_ + kg_) ? std::clamp<Index>(count / 32, 1, 16) : 1;
     const Index at_once = parts == 1 ? 128 : 32, size = blocks() * block_size();
     if (count <= at_once) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
@@ -402,10 +404,11 @@ class WinogradWeightGradient {
   }
 
  private:
-  // A block of sums: 36 matrices (rows, C) for the next `rows` of k.
-  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(C_, widest_outer_tile).width - 1]; }
-  Index blocks() const { return (K_ + rows() - 1) / rows(); }
-  Index block_size() const { return 36 * rows() * C_; }
+  // A block of sums: 36 matrices (rows, C/G) for the next `rows` of k in a group.
+  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(cg_, widest_outer_tile).width - 1]; }
+  Index blocks_of_group() const { return (kg_ + rows() - 1) / rows(); }
+  Index blocks() const { return groups_ * blocks_of_group(); }
+  Index block_size() const { return 36 * rows() * cg_; }
 
   /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
   void run_in_one_round(Index count) const {
@@ -442,16 +445,16 @@ class WinogradWeightGradient {
   void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index begin, Index stop, S* sum,
                 bool accumulate) const {
     const auto& kernels = micro_kernels<S>();
-    const Panels<S> panels(C_, widest_outer_tile);
+    const Panels<S> panels(cg_, widest_outer_tile);
     parallel_for(36, [&](Index f) {
       for (Index block = begin; block < stop; ++block) {
-        const Index k = block * rows();
-        S* const to = sum + (block - begin) * block_size() + f * rows() * C_;
+        const Index g = block / blocks_of_group(), k = block % blocks_of_group() * rows();
+        S* const to = sum + (block - begin) * block_size() + f * rows() * cg_;
         for (Index p = 0; p < panels.count(); ++p) {
           const Index column = panels.first_column(p);
           kernels.outer[panels.width - 1][panels.width_of(p) - 1](
-              m.matrix(f) + k, K_, v.matrix(f) + column, C_, tile_count, to + column, C_, std::min(rows(), K_ - k),
-              panels.columns_of(p), accumulate);
+              m.matrix(f) + g * kg_ + k, K_, v.matrix(f) + g * cg_ + column, C_, tile_count, to + column, cg_,
+              std::min(rows(), kg_ - k), panels.columns_of(p), accumulate);
         }
       }
     });
@@ -459,20 +462,22 @@ class WinogradWeightGradient {
 
   void finish(Index block, const S* sum) const {
     const auto taps = tile_transform<winograd::TapsGradient, S>();
-    for (Index i = 0, k = block * rows(); i < rows() && k < K_; ++i, ++k) {
+    const Index g = block / blocks_of_group(), first = block % blocks_of_group() * rows();
+    for (Index i = 0; i < rows() && first + i < kg_; ++i) {
       const S* from[36];
       S* to[9];
-      for (Index f = 0; f < 36; ++f) from[f] = sum + (f * rows() + i) * C_;
-      for (Index t = 0; t < 9; ++t) to[t] = dtaps_ + (k * 9 + t) * C_;
-      taps(from, to, C_, {});
+      for (Index f = 0; f < 36; ++f) from[f] = sum + (f * rows() + i) * cg_;
+      for (Index t = 0; t < 9; ++t) to[t] = dtaps_ + ((g * kg_ + first + i) * 9 + t) * cg_;
+      taps(from, to, cg_, {});
     }
   }
 
   ChannelsOfImages<const S> x_;
-  Index C_;
+  Index C_, cg_;
   ChannelsOfImages<const S> dy_;
-  Index K_;
+  Index K_, kg_;
   S* dtaps_;
+  Index groups_;
   WinogradTiles tiles_;
   Tensor<S> zeros_;
 };
