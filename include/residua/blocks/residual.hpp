@@ -6,6 +6,7 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/layers/identity.hpp>
+#include <residua/layers/relu.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -39,7 +40,10 @@ class Residual : public Network<Residual<S>, S> {
     Tensor<S> s = residua::forward(shortcut, names.shortcut, x, tape);
     const bool wanted_after_shortcut = tape.input_gradient();
     tape.set_input_gradient(wanted);
-    Tensor<S> y = residua::forward(branch, names.branch, std::move(x), tape);
+    Finish<S> sum{.sum = &s, .relu = activation.type() == typeid(ReLU<S>)};
+    Tensor<S> y = residua::forward(branch, names.branch, std::move(x), tape, &sum);
+    if (sum.done && sum.relu) return y;
+    if (sum.done) return residua::forward(activation, names.activation, std::move(y), tape);
     tape.set_input_gradient(tape.input_gradient() || wanted_after_shortcut);
     if (y.shape() != s.shape()) {
       tape.fail("Residual", "expected branch and shortcut to give the same shape, got ", y.shape(), " and ", s.shape());

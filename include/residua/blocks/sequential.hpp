@@ -34,9 +34,18 @@ class Sequential : public Children<Sequential<S>, S> {
     (this->add(std::forward<Rest>(rest)), ...);
   }
 
+  using Finishes = Sequential;
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     auto scope = tape.scope("");  // all of it, or nothing, is on the tape
-    for (const Child& child : children_) x = residua::forward(child.layer, child.name, std::move(x), tape);
+    Finish<S>* const finish = tape.finish();
+    for (auto child = children_.begin(); child != children_.end(); ++child) {
+      const auto next = child + 1;
+      const bool last = next == children_.end();
+      Finish<S> relu{.relu = !last && next->layer.type() == typeid(ReLU<S>)};
+      x = residua::forward(child->layer, child->name, std::move(x), tape, last ? finish : relu.relu ? &relu : nullptr);
+      if (relu.done) ++child;
+    }
     return x;
   }
 

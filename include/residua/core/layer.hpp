@@ -66,10 +66,12 @@ Index multiply_adds(const T& layer, const Shape& input) {
 
 // --- children --------------------------------------------------------------------------------------------------------
 
-/// child.forward in the scope of its name, seen by the tape's observer. What a composite calls for each child.
+/// child.forward in the scope of its name, seen by the tape's observer. What a composite calls for each child; `finish`
+/// is what it does to the result next, and says afterwards whether the child has done it.
 template <typename S, typename Child>
-Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S>& tape) {
+Tensor<S> forward(const Child& child, std::string_view name, Tensor<S> x, Tape<S>& tape, Finish<S>* finish = nullptr) {
   auto scope = tape.scope(name);
+  const auto next = tape.finish_with(finish);
   if (!tape.observed()) return child.forward(std::move(x), tape);
   const Shape input = x.shape();
   const std::size_t before = memory_statistics().live;
@@ -103,6 +105,23 @@ void check_value(std::string_view layer, std::string_view name, const Tensor<S>&
   }
 }
 
+/// Takes on what comes next, for a layer that adds to its result y and ends in a ReLU as it writes it: the sum, null where
+/// there is none, and whether a ReLU follows.
+template <typename S>
+std::pair<const S*, bool> take_finish(const Shape& y, const Tape<S>& tape) {
+  Finish<S>* const finish = tape.finish();
+  if (finish == nullptr || (finish->sum != nullptr && finish->sum->shape() != y)) return {nullptr, false};
+  finish->done = true;
+  return {finish->sum != nullptr ? finish->sum->cdata() : nullptr, finish->relu};
+}
+
+/// Likewise for a layer that can only end in a ReLU.
+template <typename S>
+bool take_relu(const Tape<S>& tape) {
+  Finish<S>* const finish = tape.finish();
+  return finish != nullptr && finish->sum == nullptr && (finish->done = finish->relu);
+}
+
 /// What a layer's backward asks first of the gradient it is given.
 template <typename S>
 void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y, const Tape<S>& tape) {
@@ -122,8 +141,8 @@ void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y,
 /// A layer made of layers calls residua::forward(child, "name", x, tape) and residua::backward for each, so that errors know
 /// paths, and opens `auto scope = tape.scope("");` first, so that a forward that throws leaves nothing on the tape.
 ///
-/// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only) and
-/// `Index multiply_adds(const Shape& input) const`. A value, as std::function is: copying it copies the layer with new
+/// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only),
+/// `Index multiply_adds(const Shape& input) const` and `using Finishes` (see Tape::finish). A value, as std::function is: copying it copies the layer with new
 /// parameters, assigning a layer of the same type assigns into the existing parameters.
 template <typename S>
 class Layer : public Network<Layer<S>, S> {
@@ -211,7 +230,14 @@ class Layer : public Network<Layer<S>, S> {
       }
       return false;
     }
-    Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const override { return layer.forward(std::move(x), tape); }
+    Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const override {
+      if constexpr (requires { requires std::same_as<typename T::Finishes, T>; }) {
+        return layer.forward(std::move(x), tape);
+      } else {
+        const auto nothing = tape.finish_with(nullptr);
+        return layer.forward(std::move(x), tape);
+      }
+    }
     Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) override { return layer.backward(std::move(dy), tape); }
     Layer inference() const override {
       if constexpr (requires { layer.inference(); }) {

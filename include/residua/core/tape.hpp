@@ -45,6 +45,14 @@ struct Observation {
   std::int64_t memory;      ///< bytes by which the layer changed what tensors hold
 };
 
+/// What a block does next to the result of a layer inside it:  relu?(result + sum?).
+template <typename S>
+struct Finish {
+  const Tensor<S>* sum = nullptr;
+  bool relu = false;
+  bool done = false;  ///< the layer has done it
+};
+
 namespace detail {
 
 /// A variable has another value while this lives.
@@ -203,6 +211,17 @@ class Tape {
     return forward();
   }
 
+  // --- what comes next -----------------------------------------------------------------------------------------------
+
+  /// In a forward of which nothing is kept: what the layer that runs may do to its result as it writes it, saying so by
+  /// `done`; null where there is nothing. Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
+  Finish<S>* finish() const { return finish_; }
+
+  /// While the result lives, finish() is this; null takes an offer away.
+  [[nodiscard]] detail::Meanwhile<Finish<S>*> finish_with(Finish<S>* finish) {
+    return {finish_, recording() || observed() ? nullptr : finish};
+  }
+
   // --- where we are --------------------------------------------------------------------------------------------------
 
   /// Enters a layer by name for the length of a block; composites open one around each child. The empty name adds
@@ -305,6 +324,7 @@ class Tape {
   int depth_ = 0;
   std::function<void(const Observation<S>&)> observer_;
   bool unseen_ = false;  // by the observer
+  Finish<S>* finish_ = nullptr;
 };
 
 }  // namespace residua::inline RESIDUA_ABI

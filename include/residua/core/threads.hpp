@@ -257,11 +257,7 @@ class ThreadPool {
   /// microseconds, and to be woken takes longer.
   template <typename Condition>
   static void spin_while(Condition&& condition) {
-    for (int spin = 0; spin < 10'000 && condition(); ++spin) {
-#if defined(__x86_64__) || defined(__i386__)
-      __builtin_ia32_pause();
-#endif
-    }
+    for (int spin = 0; spin < 10'000 && condition(); ++spin) pause_briefly();
   }
 
   std::mutex busy_;  // held by the one caller whose job the pool runs

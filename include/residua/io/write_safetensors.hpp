@@ -86,7 +86,8 @@ inline std::string safetensors_header(std::string_view place, std::span<const Te
                                       const std::map<std::string, std::string>& metadata) {
   std::string text;
   for (const auto& [key, value] : metadata) {
-    text += (text.empty() ? "\"__metadata__\":{" : ",") + quoted(place, key) + ":" + quoted(place, value);
+    text += text.empty() ? "\"__metadata__\":{" : ",";
+    text += quoted(place, key) + ":" + quoted(place, value);
   }
   if (!metadata.empty()) text += "}";
   std::uint64_t begin = 0;
@@ -98,7 +99,8 @@ inline std::string safetensors_header(std::string_view place, std::span<const Te
     }
     std::string sizes;
     for (Index size : tensor->shape) sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
-    text += (text.empty() ? "" : ",") + quoted(place, tensor->name) + ":{\"dtype\":\"";
+    text += text.empty() ? "" : ",";
+    text += quoted(place, tensor->name) + ":{\"dtype\":\"";
     text += name_of(tensor->dtype);
     text += "\",\"shape\":[" + sizes + "],\"data_offsets\":[";
     text += std::to_string(begin) + "," + std::to_string(end) + "]}";

@@ -33,10 +33,10 @@ class Ahead {
   }
 
   void ask() const {
-    RESIDUA_UNROLL_BY_4 for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line);
+    for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line);
   }
   void ask_to_write() const {
-    RESIDUA_UNROLL_BY_4 for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line, 1);
+    for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line, 1);
   }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <residua/core/tensor.hpp>
 #include <residua/core/threads.hpp>
@@ -256,19 +257,29 @@ Tensor<S> channel_scale(const GroupNorm<S>& norm, const S* variance, bool weight
 }
 
 /// x (samples, pixels, C) → y, which may be the same memory. moments (samples, 2, C), mean and biased variance, are
-/// written when they are the input's, else read.
+/// written when they are the input's, else read. In the same pass y = relu?(y + sum?).
 template <typename S>
-void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments) {
+void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S* sum = nullptr, bool relu = false) {
   const Index C = norm.channels, size = norm.sample_size();
   const WideRows wide(norm.pixels, C);
   const Tensor<S> shift = repeated(norm.bias, wide);
+  const S least = relu ? S(0) : -std::numeric_limits<S>::infinity();
   parallel_for(norm.samples, [&](Index sample) {
     const S* const in = x + sample * size;
     S* const mean = moments + sample * 2 * C;
     if (norm.of_input) group_moments(norm, in, mean);
-    const Tensor<S> scale = channel_scale<S>(norm, mean + C, true);
-    map_columns(wide, y + sample * size, [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; }, in,
-                repeated<S>(mean, wide), repeated(scale.cdata(), wide), shift);
+    const Tensor<S> means = repeated<S>(mean, wide);
+    const Tensor<S> scale = repeated(channel_scale<S>(norm, mean + C, true).cdata(), wide);
+    const auto formula = [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; };
+    const auto at_least = [least](auto v) { return where(v < least, least, v); };  // NaN stays NaN
+    if (sum != nullptr) {
+      map_columns(wide, y + sample * size, [=](auto v, auto m, auto a, auto b, auto s) {
+        return at_least(formula(v, m, a, b) + s);
+      }, in, means, scale, shift, sum + sample * size);
+    } else {
+      map_columns(wide, y + sample * size, [=](auto v, auto m, auto a, auto b) { return at_least(formula(v, m, a, b)); },
+                  in, means, scale, shift);
+    }
   });
 }
 

@@ -305,10 +305,11 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
   const detail::OffPool alone(36 * tiles.count() * cg * K < Index{1} << 22);
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
-  parallel_ranges(tiles.count(), tiles.at_once(cg, kg), [&](Index first, Index last) {
+  const Index at_once = tiles.at_once(cg, kg), grain = at_once < tiles.count() ? at_once : 8;
+  parallel_ranges(tiles.count(), at_once, [&](Index first, Index last) {
     const Index count = last - first;
     const WinogradDomain<S> v(count, C), m(count, K);
-    parallel_ranges(count, 8, [&](Index begin, Index stop) {
+    parallel_ranges(count, grain, [&](Index begin, Index stop) {
       const S* from[36];
       S* to[36];
       for (Index t = begin; t < stop; ++t) {
@@ -331,7 +332,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
         });
       });
     });
-    parallel_ranges(count, 8, [&](Index begin, Index stop) {
+    parallel_ranges(count, grain, [&](Index begin, Index stop) {
       const S* from[36];
       S* to[16];
       Tensor<S> outside(Shape{K});

@@ -54,6 +54,8 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     }
   }
 
+  using Finishes = BatchNorm;
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const Index C = options.num_features;
     detail::check_features("BatchNorm", C, 2, x.shape(), tape);
@@ -78,7 +80,8 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     }
     const S* const in = x.cdata();
     Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
-    kernels::group_norm(channels_of(y.shape(), of_batch), in, y.data(), moments.data());
+    const auto [sum, relu] = detail::take_finish(y.shape(), tape);
+    kernels::group_norm(channels_of(y.shape(), of_batch), in, y.data(), moments.data(), sum, relu);
 
     std::optional<detail::Fold<S>> fold;
     if (of_batch && tape.training() && options.track_running_stats) fold = fold_of(moments, y.rows());

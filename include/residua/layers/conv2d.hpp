@@ -74,12 +74,15 @@ class Conv2d : public Network<Conv2d<S>, S> {
     if (o.bias) bias = Parameter<S>(init::kaiming_uniform<S>(Shape{o.out_channels}, fan_in, random));
   }
 
+  using Finishes = Conv2d;
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto shape = detail::convolution_shape(options, x.shape(), tape);
     detail::check_value("Conv2d", "weight", weight.value, shape.weight(), tape);
     if (options.bias) detail::check_value("Conv2d", "bias", bias.value, Shape{options.out_channels}, tape);
     Tensor<S> y(shape.output(), uninitialized);
-    kernels::convolution<S>(x.cdata(), weight.value.cdata(), y.data(), shape, {.bias = bias.value.cdata()});
+    kernels::convolution<S>(x.cdata(), weight.value.cdata(), y.data(), shape,
+                            {.bias = bias.value.cdata(), .relu = detail::take_relu(tape)});
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x));
     return y;
   }

@@ -40,13 +40,16 @@ class GroupNorm : public Network<GroupNorm<S>, S> {
     }
   }
 
+  using Finishes = GroupNorm;
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::check_features("GroupNorm", options.num_channels, 2, x.shape(), tape);
     const auto norm = groups_of(x.shape());
     const S* const in = x.cdata();
     Tensor<S> moments(Shape{norm.samples, 2, norm.channels}, uninitialized);
     Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
-    kernels::group_norm(norm, in, y.data(), moments.data());
+    const auto [sum, relu] = detail::take_finish(y.shape(), tape);
+    kernels::group_norm(norm, in, y.data(), moments.data(), sum, relu);
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments));
     return y;
   }

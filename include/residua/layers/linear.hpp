@@ -45,13 +45,16 @@ class Linear : public Network<Linear<S>, S> {
     if (o.bias) bias = Parameter<S>(init::kaiming_uniform<S>(Shape{o.out_features}, o.in_features, random));
   }
 
+  using Finishes = Linear;
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::check_linear(options, x.shape(), tape);
     detail::check_value("Linear", "weight", weight.value, Shape{options.out_features, options.in_features}, tape);
     if (options.bias) detail::check_value("Linear", "bias", bias.value, Shape{options.out_features}, tape);
     Tensor<S> y(x.shape().with(-1, options.out_features), uninitialized);
     // y = x · weightᵀ + bias
-    kernels::matmul_bt<S>(x.cmatrix(), weight.value.cmatrix(), y.matrix(), {.bias = bias.value.cdata()});
+    kernels::matmul_bt<S>(x.cmatrix(), weight.value.cmatrix(), y.matrix(),
+                          {.bias = bias.value.cdata(), .relu = detail::take_relu(tape)});
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x));
     return y;
   }
