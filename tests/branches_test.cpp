@@ -83,7 +83,7 @@ void age(Net& net) {
 template <typename S>
 double difference(const Tensor<S>& a, const Tensor<S>& b) {
   EXPECT_EQ(a.shape(), b.shape());
-  return static_cast<double>((a.carray() - b.carray()).abs().maxCoeff());
+  return static_cast<double>((a.carray() - b.carray()).abs().template maxCoeff<Eigen::PropagateNaN>());
 }
 
 // --- beside PyTorch ----------------------------------------------------------------------------------------------------
