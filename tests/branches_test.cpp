@@ -11,6 +11,7 @@
 #include "errors.hpp"
 #include "golden.hpp"
 #include "layer_steps.hpp"
+#include "tensors.hpp"
 
 using namespace residua;
 
@@ -83,7 +84,7 @@ void age(Net& net) {
 template <typename S>
 double difference(const Tensor<S>& a, const Tensor<S>& b) {
   EXPECT_EQ(a.shape(), b.shape());
-  return static_cast<double>((a.carray() - b.carray()).abs().template maxCoeff<Eigen::PropagateNaN>());
+  return static_cast<double>(largest(a.carray() - b.carray()));
 }
 
 // --- beside PyTorch ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 // Tensors to try things on, and whether two are the same.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -30,6 +32,18 @@ residua::Tensor<S> normal_numbers(const residua::Shape& shape, residua::Random& 
   residua::Tensor<S> x(shape);
   for (S& value : x.array()) value = static_cast<S>(random.normal());
   return x;
+}
+
+/// The largest |x|, NaN where one is: so that it is within no tolerance.
+template <typename Derived>
+typename Derived::Scalar largest(const Eigen::ArrayBase<Derived>& x) {
+  typename Derived::Scalar most = 0;
+  for (residua::Index i = 0; i < x.size(); ++i) {
+    const auto size = std::abs(x.coeff(i));
+    if (std::isnan(size)) return size;
+    most = std::max(most, size);
+  }
+  return most;
 }
 
 /// Whatever is not written will show.

@@ -156,7 +156,7 @@ TEST(Models, TransformTheirInput) {
   Tensor<double> y = x;
   const double scale[] = {0.458, 0.448, 0.45}, shift[] = {-0.03, -0.088, -0.188};
   for (Index i = 0; i < y.size(); ++i) y.data()[i] = y.data()[i] * scale[i % 3] + shift[i % 3];
-  EXPECT_LT((transforming(x).carray() - plain(y).carray()).abs().maxCoeff<Eigen::PropagateNaN>(), 1e-12);
+  EXPECT_LT(largest(transforming(x).carray() - plain(y).carray()), 1e-12);
 }
 
 // --- how weights are drawn -----------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ TEST(Models, OfTheSameSeedAreTheSame) {
   auto empty = inception_v3<float>({.width_mult = 1. / 16}, none);
   for (auto& [name, parameter] : empty.named_parameters()) {
     if (name.find("bn") != std::string::npos) continue;
-    EXPECT_EQ(parameter->value.carray().abs().maxCoeff<Eigen::PropagateNaN>(), 0) << name;
+    EXPECT_EQ(largest(parameter->value.carray()), 0) << name;
   }
 }
 

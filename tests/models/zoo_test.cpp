@@ -83,14 +83,14 @@ std::string first_difference(const std::string& got, const std::string& expected
 
 template <typename S>
 double largest(const Tensor<S>& x) {
-  return static_cast<double>(x.carray().abs().template maxCoeff<Eigen::PropagateNaN>());
+  return static_cast<double>(x.carray().abs().maxCoeff());
 }
 
 /// The largest difference, infinite where one is NaN or the shapes differ.
 template <typename S>
 double difference(const Tensor<S>& a, const Tensor<S>& b) {
   if (a.shape() != b.shape() || !a.carray().allFinite()) return HUGE_VAL;
-  return static_cast<double>((a.carray() - b.carray()).abs().template maxCoeff<Eigen::PropagateNaN>());
+  return static_cast<double>((a.carray() - b.carray()).abs().maxCoeff());
 }
 
 class Zoo : public testing::TestWithParam<std::string> {};
