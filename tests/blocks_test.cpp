@@ -56,7 +56,6 @@ void expect_same_as_layer_by_layer(const Layer<float>& net, const Tensor<float>&
   Tape<float> tape(random, {.mode = Mode::evaluate});
   const Tensor<float> wanted = net.forward(x, tape);
   EXPECT_TRUE(same_bits(net(x), wanted));
-  EXPECT_EQ(net(x), wanted);
 }
 
 TEST(Blocks, PredictTheSameBitsAsLayerByLayer) {

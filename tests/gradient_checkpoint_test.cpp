@@ -216,6 +216,30 @@ TEST(GradientCheckpoint, OfACifarNetworkTrainsItTheSame) {
   }
 }
 
+/// Only what the shortcut holds is trained: what follows has to learn from it alone that its gradient is wanted.
+TEST(GradientCheckpoint, OfAResidualWhoseBranchIsFrozen) {
+  Random rng(3);
+  Sequential<double> block;
+  block.add(Residual<double>(BatchNorm<double>({.num_features = 4}),
+                             Linear<double>({.in_features = 4, .out_features = 4}, rng), ReLU<double>()));
+  Sequential<double> plain, saving;
+  plain.add("", block).add("act", ReLU<double>());
+  saving.add("", checkpointed(block)).add("act", ReLU<double>());
+  for (Sequential<double>* net : {&plain, &saving}) {
+    for (auto& [name, p] : net->named_parameters()) p->requires_grad = name.find("shortcut") != std::string::npos;
+  }
+  for (const Mode mode : {Mode::train, Mode::evaluate}) {
+    const auto x = normal<double>({6, 4});
+    for (Sequential<double>* net : {&plain, &saving}) {
+      Tape<double> tape(rng, {.mode = mode, .input_gradient = false});
+      net->forward(x, tape);
+      net->backward(x, tape);
+    }
+    ASSERT_FALSE(all_gradients<double>(plain)[2].empty());
+    expect_same(all_gradients<double>(saving), all_gradients<double>(plain));
+  }
+}
+
 TEST(GradientCheckpoint, CutsIntoEvenSegments) {
   Sequential<float> layers;
   for (int i = 0; i < 11; ++i) layers.add(ReLU<float>());

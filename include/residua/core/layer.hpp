@@ -119,7 +119,9 @@ std::pair<const S*, bool> take_finish(const Shape& y, const Tape<S>& tape) {
 template <typename S>
 bool take_relu(const Tape<S>& tape) {
   Finish<S>* const finish = tape.finish();
-  return finish != nullptr && finish->sum == nullptr && (finish->done = finish->relu);
+  if (finish == nullptr || finish->sum != nullptr) return false;
+  finish->done = true;
+  return finish->relu;
 }
 
 /// What a layer's backward asks first of the gradient it is given.
@@ -142,8 +144,8 @@ void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y,
 /// paths, and opens `auto scope = tape.scope("");` first, so that a forward that throws leaves nothing on the tape.
 ///
 /// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only),
-/// `Index multiply_adds(const Shape& input) const` and `using Finishes` (see Tape::finish). A value, as std::function is: copying it copies the layer with new
-/// parameters, assigning a layer of the same type assigns into the existing parameters.
+/// `Index multiply_adds(const Shape& input) const` and `using Finishes` (see Tape::finish). A value, as std::function is:
+/// copying it copies the layer with new parameters, assigning a layer of the same type assigns into the existing parameters.
 template <typename S>
 class Layer : public Network<Layer<S>, S> {
  public:

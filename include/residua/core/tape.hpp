@@ -213,13 +213,13 @@ class Tape {
 
   // --- what comes next -----------------------------------------------------------------------------------------------
 
-  /// In a forward of which nothing is kept: what the layer that runs may do to its result as it writes it, saying so by
-  /// `done`; null where there is nothing. Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
+  /// In a prediction: what the layer that runs may do to its result as it writes it, saying so by `done`; null where there
+  /// is nothing. Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
   Finish<S>* finish() const { return finish_; }
 
   /// While the result lives, finish() is this; null takes an offer away.
   [[nodiscard]] detail::Meanwhile<Finish<S>*> finish_with(Finish<S>* finish) {
-    return {finish_, recording() || observed() ? nullptr : finish};
+    return {finish_, training() || recording() || observed() ? nullptr : finish};
   }
 
   // --- where we are --------------------------------------------------------------------------------------------------

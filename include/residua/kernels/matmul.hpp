@@ -250,7 +250,9 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
 /// a (M, K) · b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue<S> end) {
-  if (a.rows() <= rows_at_once<S>(a.rows(), a.cols(), c.cols())) return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+  if (a.rows() <= rows_at_once<S>(a.rows(), a.cols(), c.cols())) {  // packed where it is used
+    return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+  }
   Packed<S> packed(a.cols(), c.cols());
   packed.fill(0, a.cols(), b);
   matmul<S>(a, packed, c, end);
