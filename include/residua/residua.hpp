@@ -5,6 +5,7 @@
 #include <residua/core/error.hpp>
 #include <residua/core/layer.hpp>
 #include <residua/core/memory.hpp>
+#include <residua/core/network.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/random.hpp>
 #include <residua/core/record.hpp>

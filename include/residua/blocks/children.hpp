@@ -44,6 +44,10 @@ class Children : public Network<Derived, S> {
   Layer<S>& operator[](Index i) { return const_cast<Layer<S>&>(at(i).layer); }
   const Layer<S>& operator[](Index i) const { return at(i).layer; }
 
+  bool samplewise() const {
+    return std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.layer.samplewise(); });
+  }
+
   static void visit(auto& self, auto&& v) {
     for (Index i = 0; i < self.size(); ++i) v(self.name(i), self[i]);
   }

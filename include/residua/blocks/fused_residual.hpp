@@ -29,6 +29,8 @@ class FusedResidual : public PredictionOnly<FusedResidual<S>, S> {
     return residua::forward(Last{last_, sum, relu_}, last_name_, std::move(inner), tape);
   }
 
+  bool samplewise() const { return branch_.samplewise() && shortcut_.samplewise(); }
+
   static void visit(auto& self, auto&& v) {
     v(self.names_.branch, self.branch_);
     v(self.last_name_, self.last_);

@@ -46,6 +46,7 @@ class Checkpoint : public Network<Checkpoint<S>, S> {
 
   Layer<S> inference() const { return layer.inference(); }
   Index multiply_adds(const Shape& input) const { return layer.multiply_adds(input); }
+  bool samplewise() const { return layer.samplewise(); }
 
   static void visit(auto& self, auto&& v) { v("", self.layer); }
 };

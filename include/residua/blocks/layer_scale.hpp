@@ -71,6 +71,8 @@ class LayerScale : public Network<LayerScale<S>, S> {
     return result.fused();
   }
 
+  bool samplewise() const { return block.samplewise(); }
+
   static void visit(auto& self, auto&& v) {
     v("layer_scale", self.layer_scale);
     v("block", self.block);

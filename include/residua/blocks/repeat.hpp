@@ -34,6 +34,8 @@ class Repeat : public Network<Repeat<S>, S> {
 
   Layer<S> inference() const { return Repeat(layer.inference(), times); }
 
+  bool samplewise() const { return layer.samplewise(); }
+
   static void visit(auto& self, auto&& v) { v("layer", self.layer); }
 };
 

@@ -69,6 +69,8 @@ class Residual : public Network<Residual<S>, S> {
   /// See blocks/fused_residual.hpp.
   Layer<S> inference() const;
 
+  bool samplewise() const { return branch.samplewise() && shortcut.samplewise() && activation.samplewise(); }
+
   static void visit(auto& self, auto&& v) {
     v(self.names.branch, self.branch);
     v(self.names.shortcut, self.shortcut);

@@ -11,45 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/network.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/tape.hpp>
 #include <residua/core/visit.hpp>
 
 namespace residua::inline RESIDUA_ABI {
-
-/// What every layer of the library, and Layer<S> around one of your own, can be asked.
-template <typename Derived, typename S>
-class Network {
- public:
-  using Scalar = S;
-
-  /// Prediction: evaluates x, keeps nothing. Safe to call from many threads at once.
-  Tensor<S> operator()(Tensor<S> x) const {
-    Tape<S> tape;
-    return self().forward(std::move(x), tape);
-  }
-
-  /// Shared handles of all parameters, in visiting order.
-  std::vector<ParameterHandle<S>> parameters() { return residua::parameters<S>(self()); }
-
-  /// Those for which predicate(path, parameter) is true.
-  template <typename Predicate>
-  std::vector<ParameterHandle<S>> parameters_if(Predicate&& predicate) {
-    return residua::parameters_if<S>(self(), predicate);
-  }
-
-  /// Pairs of path and handle, named as PyTorch names them: "layer1.0.conv1.weight".
-  auto named_parameters() { return residua::named_parameters<S>(self()); }
-  auto named_buffers() { return residua::named_buffers<S>(self()); }
-
-  /// The layer at a path: net.get<Conv2d<float>>("block0.conv1"). Throws Error when there is none of that type.
-  template <typename T> T& get(std::string_view path) { return residua::get<T, S>(self(), path); }
-  template <typename T> const T& get(std::string_view path) const { return residua::get<T, S>(self(), path); }
-
- private:
-  Derived& self() { return static_cast<Derived&>(*this); }
-  const Derived& self() const { return static_cast<const Derived&>(*this); }
-};
 
 namespace detail {
 
@@ -144,8 +111,9 @@ void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y,
 /// paths, and opens `auto scope = tape.scope("");` first, so that a forward that throws leaves nothing on the tape.
 ///
 /// and, where it makes sense, `Layer<S> inference() const` (the same function for prediction only),
-/// `Index multiply_adds(const Shape& input) const` and `using Finishes` (see Tape::finish). A value, as std::function is:
-/// copying it copies the layer with new parameters, assigning a layer of the same type assigns into the existing parameters.
+/// `Index multiply_adds(const Shape& input) const`, `using Finishes` (see Tape::finish) and the base class Samplewise (see
+/// Network::samplewise). A value, as std::function is: copying it copies the layer with new parameters, assigning a layer of
+/// the same type assigns into the existing parameters.
 template <typename S>
 class Layer : public Network<Layer<S>, S> {
  public:
@@ -183,6 +151,8 @@ class Layer : public Network<Layer<S>, S> {
   /// Multiplications each followed by an addition that forward does for an input of this shape; 0 where not counted.
   Index multiply_adds(const Shape& input) const { return held().multiply_adds(input); }
 
+  bool samplewise() const { return held().samplewise(); }
+
   const std::type_info& type() const { return held().type(); }
 
   /// The held layer when it is a T, else null.
@@ -202,6 +172,7 @@ class Layer : public Network<Layer<S>, S> {
     virtual Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) = 0;
     virtual Layer inference() const = 0;
     virtual Index multiply_adds(const Shape& input) const = 0;
+    virtual bool samplewise() const = 0;
     virtual void walk(detail::Walk<S>& walk) = 0;
     virtual const std::type_info& type() const = 0;
     virtual void* address() = 0;
@@ -251,6 +222,7 @@ class Layer : public Network<Layer<S>, S> {
     Index multiply_adds(const Shape& input) const override {
       return detail::multiply_adds(layer, input);
     }
+    bool samplewise() const override { return detail::samplewise<S>(layer); }
     void walk(detail::Walk<S>& walk) override { walk.node(layer); }
     const std::type_info& type() const override { return typeid(T); }
     void* address() override { return &layer; }

@@ -12,7 +12,7 @@ enum class Keeps { input, output };
 /// y = f(x),  dx = dy · f′,  of any shape. `Derived` gives `value(x)`, f of a vector, and `derivative(kept)`, f′ from
 /// the input or from the output. Written over x where nobody else holds it and backward does not need it.
 template <typename Derived, typename S, Keeps keeps>
-class Activation : public Network<Derived, S> {
+class Activation : public Samplewise<Derived, S> {
  public:
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto& self = static_cast<const Derived&>(*this);

@@ -15,7 +15,7 @@ struct AdaptiveAvgPool2dOptions {
 ///
 /// Throws Error for output sizes below 1, and in forward for another rank or an empty input.
 template <typename S>
-class AdaptiveAvgPool2d : public Network<AdaptiveAvgPool2d<S>, S> {
+class AdaptiveAvgPool2d : public Samplewise<AdaptiveAvgPool2d<S>, S> {
  public:
   AdaptiveAvgPool2dOptions options;
 

@@ -24,7 +24,7 @@ struct AvgPool2dOptions {
 /// Throws Error for options that do not fit together, and in forward for another rank, an empty input, or one too small
 /// for the kernel.
 template <typename S>
-class AvgPool2d : public Network<AvgPool2d<S>, S> {
+class AvgPool2d : public Samplewise<AvgPool2d<S>, S> {
  public:
   AvgPool2dOptions options;
 

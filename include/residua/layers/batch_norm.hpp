@@ -114,6 +114,8 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   /// See layers/scale_shift.hpp.
   Layer<S> inference() const;
 
+  bool samplewise() const { return options.track_running_stats; }
+
   static void visit(auto& self, auto&& v) {
     v("weight", self.weight);
     v("bias", self.bias);

@@ -62,7 +62,7 @@ kernels::ConvolutionShape convolution_shape(const Conv2dOptions& o, const Shape&
 /// fit together, and in forward for another rank or number of channels, an empty batch, or a kernel larger than the
 /// padded input.
 template <typename S>
-class Conv2d : public Network<Conv2d<S>, S> {
+class Conv2d : public Samplewise<Conv2d<S>, S> {
  public:
   Conv2dOptions options;
   Parameter<S> weight, bias;

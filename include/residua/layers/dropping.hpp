@@ -42,7 +42,7 @@ class Drop {
 /// y = x with parts of it dropped, with probability `options.p`, in training; y = x in evaluation. `Derived` gives
 /// `thin(drop, shape, x, y)`: y = x · factors, which may be the same memory, and the same factors in backward for dy.
 template <typename Derived, typename Options, typename S>
-class Dropping : public Network<Derived, S> {
+class Dropping : public Samplewise<Derived, S> {
  public:
   Options options;
 

@@ -39,6 +39,8 @@ class Flatten : public Network<Flatten<S>, S> {
     return to_channels_last(std::move(dy).reshaped(Shape{shape[0], shape[3], shape[1], shape[2]}));
   }
 
+  bool samplewise() const { return options.start_dim > 0; }
+
   static void visit(auto&, auto&&) {}
 
  private:

@@ -12,7 +12,7 @@ namespace residua::inline RESIDUA_ABI {
 ///
 /// PyTorch's AdaptiveAvgPool2d(1) followed by Flatten. Throws Error for another rank or an empty input.
 template <typename S>
-class GlobalAvgPool2d : public Network<GlobalAvgPool2d<S>, S> {
+class GlobalAvgPool2d : public Samplewise<GlobalAvgPool2d<S>, S> {
  public:
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::require_images("GlobalAvgPool2d", x.shape(), tape);

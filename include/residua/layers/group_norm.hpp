@@ -22,7 +22,7 @@ struct GroupNormOptions {
 ///
 /// Wu and He, "Group Normalization" (2018).
 template <typename S>
-class GroupNorm : public Network<GroupNorm<S>, S> {
+class GroupNorm : public Samplewise<GroupNorm<S>, S> {
  public:
   GroupNormOptions options;
   Parameter<S> weight, bias;

@@ -28,7 +28,7 @@ struct InstanceNormOptions {
 ///
 /// Ulyanov, Vedaldi and Lempitsky, "Instance Normalization" (2016).
 template <typename S>
-class InstanceNorm : public Network<InstanceNorm<S>, S> {
+class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
  public:
   InstanceNormOptions options;
   Parameter<S> weight, bias;

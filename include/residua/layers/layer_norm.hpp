@@ -89,6 +89,8 @@ class LayerNorm : public Network<LayerNorm<S>, S> {
     return dx;
   }
 
+  bool samplewise() const { return options.normalized_shape.rank() == 1; }
+
   static void visit(auto& self, auto&& v) {
     v("weight", self.weight);
     v("bias", self.bias);

@@ -33,7 +33,7 @@ void check_linear(const LinearOptions& o, const Shape& x, const Tape<S>& tape) {
 /// weight is (out_features, in_features), bias (out_features); both start uniform in ±1/√in_features. Throws Error for
 /// sizes below 1, and in forward for another number of features or an empty input.
 template <typename S>
-class Linear : public Network<Linear<S>, S> {
+class Linear : public Samplewise<Linear<S>, S> {
  public:
   LinearOptions options;
   Parameter<S> weight, bias;

@@ -25,7 +25,7 @@ struct MaxPool2dOptions {
 /// NaN is larger than all numbers. The gradient goes to the first of equal values in row-major order. Throws Error for
 /// options that do not fit together, and in forward for another rank, an empty input, or one too small for the kernel.
 template <typename S>
-class MaxPool2d : public Network<MaxPool2d<S>, S> {
+class MaxPool2d : public Samplewise<MaxPool2d<S>, S> {
  public:
   MaxPool2dOptions options;
 

@@ -11,7 +11,7 @@ namespace residua::inline RESIDUA_ABI {
 
 /// y = max(x, 0), of any shape. NaN stays NaN. Written over x where nobody else holds it; remembers a bit of each number.
 template <typename S>
-class ReLU : public Network<ReLU<S>, S> {
+class ReLU : public Samplewise<ReLU<S>, S> {
  public:
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const S* const in = x.cdata();

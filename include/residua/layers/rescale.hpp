@@ -20,7 +20,7 @@ struct RescaleOptions {
 /// Throws Error for no features, or another number of shifts than of scales, and in forward for another number of
 /// features or an empty input.
 template <typename S>
-class Rescale : public Network<Rescale<S>, S> {
+class Rescale : public Samplewise<Rescale<S>, S> {
  public:
   RescaleOptions options;
 

@@ -58,6 +58,8 @@ class RMSNorm : public Network<RMSNorm<S>, S> {
     return dx;
   }
 
+  bool samplewise() const { return options.normalized_shape.rank() == 1; }
+
   static void visit(auto& self, auto&& v) { v("weight", self.weight); }
 
  private:

@@ -42,6 +42,8 @@ class Softmax : public Network<Softmax<S>, S> {
     return dx;
   }
 
+  bool samplewise() const { return options.dim == -1; }
+
   static void visit(auto&, auto&&) {}
 
  private:

@@ -20,7 +20,7 @@ struct SubsampleOptions {
 ///
 /// Throws Error for fewer channels out than in, and in forward for another number of channels or an empty batch.
 template <typename S>
-class Subsample : public Network<Subsample<S>, S> {
+class Subsample : public Samplewise<Subsample<S>, S> {
  public:
   SubsampleOptions options;
 
