@@ -2,8 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <sstream>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -51,18 +54,29 @@ Tensor<double> transformed(const Tensor<S>& tile, Index channels) {
   return result;
 }
 
+/// The rows of a matrix as a transform wants to be told of them: by pointers, or by the first one and the step.
+template <typename Place, typename S>
+Place place_of(S* matrix, Index step, std::span<S*> pointers) {
+  if constexpr (std::is_same_v<Place, winograd::Evenly<S>>) {
+    return {matrix, step};
+  } else {
+    for (S*& row : pointers) row = std::exchange(matrix, matrix + step);
+    return pointers.data();
+  }
+}
+
 template <typename T, typename S>
 void check_tile_transform(Random& random) {
   for (const Index channels : {1, 3, 4, 16, 21, 40}) {
     const Tensor<S> tile = normal_numbers<S>({T::from * T::from, channels}, random);
     const Tensor<double> wanted = transformed<T>(tile, channels);
-    for (const auto kernel : EVERY(TileTransform<S>, tile_transform, T, S)) {
+    using Kernel = TileTransform<T, S>;
+    for (const auto kernel : EVERY(Kernel, tile_transform, T, S)) {
       Tensor<S> got = unwritten<S>({T::to * T::to, channels});
-      const S* from[36];
-      S* to[36];
-      for (Index i = 0; i < T::from * T::from; ++i) from[i] = tile.cdata() + i * channels;
-      for (Index i = 0; i < T::to * T::to; ++i) to[i] = got.data() + i * channels;
-      kernel(from, to, channels, {});
+      const S* from[T::from * T::from];
+      S* to[T::to * T::to];
+      kernel(place_of<typename T::template From<S>, const S>(tile.cdata(), channels, from),
+             place_of<typename T::template To<S>, S>(got.data(), channels, to), channels, {});
       const double error = largest(got.carray().template cast<double>() - wanted.carray());
       ASSERT_LE(error, 16 * static_cast<double>(std::numeric_limits<S>::epsilon()) * wanted.carray().abs().maxCoeff())
           << channels;
@@ -288,6 +302,7 @@ TYPED_TEST(Convolutions, OfManyShapesByWinograd) {
           std::max<Index>(1, 3 - 2 * padding_w) + random.below(10), channels(), channels(), padding_h, padding_w);
   }
   check(3, 33, 31, 20, 20, 1, 1);   // tiles in several blocks, and in several sums of the weight gradient
+  check(27, 31, 32, 3, 2, 1, 0);    // in blocks of several rounds, and each round asks for the next one's memory
   check(2, 41, 40, 96, 100, 1, 0);  // one sum, in several rounds
   check(1, 9, 10, 200, 180, 1, 1);  // all tiles at once, some of the sums at a time
   check(2, 21, 20, 40, 36, 1, 1, 2);

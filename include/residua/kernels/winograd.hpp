@@ -13,154 +13,21 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
-#include <numbers>
 #include <span>
-#include <type_traits>
+#include <utility>
 
+#include <residua/kernels/ahead.hpp>
 #include <residua/kernels/matmul.hpp>
+#include <residua/kernels/winograd_transform.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
-// --- one tile --------------------------------------------------------------------------------------------------------
-
-/// The transforms along one axis, from `from` values to `to`. They evaluate polynomials at 0, ±√½, ±√2 and ∞, and
-/// interpolate: with these points rounding costs a fifth of what it costs with 0, ±1, ±2 and ∞.
-namespace winograd {
-
-template <typename S> inline constexpr S near = std::numbers::sqrt2_v<S> / 2;
-template <typename S> inline constexpr S far = std::numbers::sqrt2_v<S>;
-template <typename V> using Lane = std::remove_cvref_t<decltype(V{}[0])>;
-
-/// What stands for ±√½ and ±√2, from the even and the odd part of each.
-template <typename V>
-RESIDUA_INLINE void pairs(const V& near_even, const V& near_odd, const V& far_even, const V& far_odd, V* t) {
-  t[1] = near_even + near_odd;
-  t[2] = near_even - near_odd;
-  t[3] = far_even + far_odd;
-  t[4] = far_even - far_odd;
-}
-
-struct Input {  // Bᵀ
-  static constexpr int from = 6, to = 6;
-  template <typename V>
-  RESIDUA_INLINE static void apply(const V* d, V* t) {
-    using S = Lane<V>;
-    const V a = d[4] - S(2) * d[2], b = near<S> * (d[3] - S(2) * d[1]);
-    const V c = d[4] - S(0.5) * d[2], e = far<S> * (d[3] - S(0.5) * d[1]);
-    t[0] = d[0] - S(2.5) * d[2] + d[4];
-    pairs(a, b, c, e, t);
-    t[5] = d[1] - S(2.5) * d[3] + d[5];
-  }
-};
-
-struct Output {  // Aᵀ
-  static constexpr int from = 6, to = 4;
-  template <typename V>
-  RESIDUA_INLINE static void apply(const V* m, V* t) {
-    using S = Lane<V>;
-    const V a = m[1] + m[2], b = near<S> * (m[1] - m[2]), c = m[3] + m[4], e = far<S> * (m[3] - m[4]);
-    t[0] = m[0] + a + c;
-    t[1] = b + e;
-    t[2] = S(0.5) * a + S(2) * c;
-    t[3] = S(0.5) * b + S(2) * e + m[5];
-  }
-};
-
-struct OutputGradient {  // A
-  static constexpr int from = 4, to = 6;
-  template <typename V>
-  RESIDUA_INLINE static void apply(const V* d, V* t) {
-    using S = Lane<V>;
-    const V a = d[0] + S(0.5) * d[2], b = near<S> * (d[1] + S(0.5) * d[3]);
-    const V c = d[0] + S(2) * d[2], e = far<S> * (d[1] + S(2) * d[3]);
-    t[0] = d[0];
-    pairs(a, b, c, e, t);
-    t[5] = d[3];
-  }
-};
-
-struct Taps {  // G
-  static constexpr int from = 3, to = 6;
-  template <typename V>
-  RESIDUA_INLINE static void apply(const V* g, V* t) {
-    using S = Lane<V>;
-    const V a = S(-2. / 3) * g[0] - S(1. / 3) * g[2], b = S(-2. / 3) * near<S> * g[1];
-    const V c = S(1. / 6) * g[0] + S(1. / 3) * g[2], e = S(1. / 6) * far<S> * g[1];
-    t[0] = g[0];
-    pairs(a, b, c, e, t);
-    t[5] = g[2];
-  }
-};
-
-struct TapsGradient {  // Gᵀ
-  static constexpr int from = 6, to = 3;
-  template <typename V>
-  RESIDUA_INLINE static void apply(const V* u, V* t) {
-    using S = Lane<V>;
-    const V a = S(1. / 3) * (u[1] + u[2]), c = S(1. / 6) * (u[3] + u[4]);
-    t[0] = u[0] - S(2) * a + c;
-    t[1] = S(-2. / 3) * near<S> * (u[1] - u[2]) + S(1. / 6) * far<S> * (u[3] - u[4]);
-    t[2] = S(2) * c - a + u[5];
-  }
-};
-
-/// to = T · from · Tᵀ for each of the channels, and where T is Output finished by `end`. from and to: where the channels
-/// of each element lie, row by row.
-template <typename T, Index bytes, typename S>
-RESIDUA_INLINE void transform(const S* const* from, S* const* to, Index channels, const Epilogue<S> end) {
-  typedef S V __attribute__((vector_size(bytes)));
-  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
-  constexpr Index lanes = bytes / Index(sizeof(S));
-  constexpr int n = T::from, m = T::to;
-  for (Index c = 0; c < channels; c += lanes) {
-    V half[m][n], whole[m * m];
-    RESIDUA_UNROLL for (int j = 0; j < n; ++j) {
-      V column[n], t[m];
-      RESIDUA_UNROLL for (int i = 0; i < n; ++i) column[i] = *reinterpret_cast<const InMemory*>(from[i * n + j] + c);
-      T::apply(column, t);
-      RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
-    }
-    RESIDUA_UNROLL for (int i = 0; i < m; ++i) T::apply(half[i], whole + i * m);
-    if constexpr (std::is_same_v<T, Output>) {
-      const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += bias;
-      if (end.accumulate) {
-        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += *reinterpret_cast<const InMemory*>(to[e] + c);
-      }
-      if (end.relu) {
-        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] = whole[e] < 0 ? V{} : whole[e];
-      }
-    }
-    if (channels - c >= lanes) {
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(to[e] + c) = whole[e];
-    } else {
-      for (int e = 0; e < m * m; ++e) {
-        std::memcpy(to[e] + c, &whole[e], static_cast<std::size_t>(channels - c) * sizeof(S));
-      }
-    }
-  }
-}
-
-}  // namespace winograd
-
+/// Images of which some channels are looked at, such as those of one group.
 template <typename S>
-using TileTransform = void (*)(const S* const* from, S* const* to, Index channels, Epilogue<S> end);
-
-#define RESIDUA_WINOGRAD(ISA, TARGET, BYTES)                                                                       \
-  template <typename T, typename S>                                                                                \
-  TARGET void tile_transform_##ISA(const S* const* from, S* const* to, Index channels, Epilogue<S> end) {          \
-    winograd::transform<T, BYTES>(from, to, channels, end);                                                        \
-  }
-RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_WINOGRAD)
-#undef RESIDUA_WINOGRAD
-
-template <typename T, typename S>
-TileTransform<S> tile_transform() {
-  return RESIDUA_BEST(tile_transform, T, S);
-}
-
-// --- images ----------------------------------------------------------------------------------------------------------
+struct ChannelsOfImages {
+  S* data;
+  Index channels, step;  ///< how many; from one pixel to the next, in elements
+};
 
 /// How images are cut into tiles of 4 × 4 pixels, counted row by row. `size` is of the images that are cut, `other` of
 /// those that a tile's 6 × 6 pixels are taken from, which begin `padding` before it.
@@ -179,33 +46,64 @@ struct WinogradTiles {
     return large && count() <= 128 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
   }
 
+  /// A tile: its number, its image, and the row and the column of its first pixel.
+  struct Tile {
+    Index number, n, h, w;
+  };
+
+  /// Calls f(tile) for tiles first … last - 1.
+  template <typename F>
+  void for_each(Index first, Index last, F&& f) const {
+    Tile tile{first, first / (rows() * columns()), first / columns() % rows() * 4, first % columns() * 4};
+    for (; tile.number < last; ++tile.number) {
+      f(std::as_const(tile));
+      if ((tile.w += 4) < size[1]) continue;
+      tile.w = 0;
+      if ((tile.h += 4) < size[0]) continue;
+      tile.h = 0;
+      ++tile.n;
+    }
+  }
+
+  /// The rows of images (N, bounds, C) that tiles first … last - 1 begin in, to be asked for while others are multiplied.
+  /// None where channels are many, as then products take so long that memory keeps up.
+  template <typename S>
+  Ahead image_rows(Index first, Index last, const ChannelsOfImages<S>& images, const Index* bounds) const {
+    last = std::min(last, count());
+    if (first >= last || images.step != images.channels || images.channels > 64) return {};
+    const auto begin = [&](Index tile_row) {
+      return (tile_row / rows() * bounds[0] + std::min(tile_row % rows() * 4, bounds[0])) * bounds[1] * images.step;
+    };
+    const Index at = begin(first / columns());
+    return {images.data + at, begin((last - 1) / columns() + 1) - at};
+  }
+
   /// Where the tile's 4 × 4 pixels lie in (N, size, C), or `outside`.
   template <typename T>
-  void inner(Index tile, T* image, Index C, T* outside, T** at) const {
-    pixels<4>(tile, image, C, size, 0, 0, outside, at);
+  void inner(const Tile& tile, T* image, Index C, T* outside, T** at) const {
+    pixels<4>(tile.n, tile.h, tile.w, image, C, size, outside, at);
   }
   /// Where its 6 × 6 pixels lie in (N, other, C).
   template <typename T>
-  void outer(Index tile, T* image, Index C, T* outside, T** at) const {
-    pixels<6>(tile, image, C, other, -padding[0], -padding[1], outside, at);
+  void outer(const Tile& tile, T* image, Index C, T* outside, T** at) const {
+    pixels<6>(tile.n, tile.h - padding[0], tile.w - padding[1], image, C, other, outside, at);
   }
 
  private:
   template <int extent, typename T>
-  void pixels(Index tile, T* image, Index C, const Index* bounds, Index dh, Index dw, T* outside, T** at) const {
-    const Index n = tile / (rows() * columns()), h = tile / columns() % rows() * 4 + dh, w = tile % columns() * 4 + dw;
-    T* const corner = image + ((n * bounds[0] + h) * bounds[1] + w) * C;
-    if (h >= 0 && h + extent <= bounds[0] && w >= 0 && w + extent <= bounds[1]) {
-      const Index row = bounds[1] * C;
-      RESIDUA_UNROLL for (int i = 0; i < extent; ++i) {
-        RESIDUA_UNROLL for (int j = 0; j < extent; ++j) at[i * extent + j] = corner + i * row + j * C;
-      }
-      return;
-    }
-    for (Index i = 0; i < extent; ++i) {
-      for (Index j = 0; j < extent; ++j) {
-        const bool inside = h + i >= 0 && h + i < bounds[0] && w + j >= 0 && w + j < bounds[1];
-        *at++ = inside ? corner + (i * bounds[1] + j) * C : outside;
+  static void pixels(Index n, Index h, Index w, T* image, Index C, const Index* bounds, T* outside, T** at) {
+    const Index row = bounds[1] * C, corner = (n * bounds[0] + h) * row + w * C;
+    const bool whole = w >= 0 && w + extent <= bounds[1];
+    for (int i = 0; i < extent; ++i, at += extent) {
+      T* const first = image + corner + i * row;
+      if (h + i < 0 || h + i >= bounds[0]) {
+        RESIDUA_UNROLL for (int j = 0; j < extent; ++j) at[j] = outside;
+      } else if (whole) {
+        RESIDUA_UNROLL for (int j = 0; j < extent; ++j) at[j] = first + j * C;
+      } else {
+        RESIDUA_UNROLL for (int j = 0; j < extent; ++j) {
+          at[j] = w + j >= 0 && w + j < bounds[1] ? first + j * C : outside;
+        }
       }
     }
   }
@@ -223,10 +121,7 @@ class WinogradDomain {
   S* matrix(Index f) const { return begin_ + offset(f); }
 
   /// Where the values of a tile lie.
-  template <typename T>
-  void values(Index tile, T** at) const {
-    for (Index f = 0; f < 36; ++f) at[f] = matrix(f) + tile * channels_;
-  }
+  winograd::Evenly<S> values(Index tile) const { return {begin_ + tile * channels_, step_}; }
 
  private:
   Index channels_, step_;
@@ -265,11 +160,7 @@ struct WinogradTaps {
         copy_matrix(from, row_step, column_step, row_count, count, near + t * rows_at_once * span, span);
       }
       for (Index r = 0; r < row_count; ++r) {
-        const S* from_at[9];
-        S* to_at[36];
-        for (Index t = 0; t < 9; ++t) from_at[t] = near + (t * rows_at_once + r) * span;
-        for (Index f = 0; f < 36; ++f) to_at[f] = to + (f * winograd_rows(rows) + first + r) * span;
-        transform(from_at, to_at, span, {});
+        transform({near + r * span, rows_at_once * span}, {to + (first + r) * span, winograd_rows(rows) * span}, span, {});
       }
     }
   }
@@ -288,13 +179,6 @@ PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
   return all;
 }
 
-/// Images of which some channels are looked at, such as those of one group.
-template <typename S>
-struct ChannelsOfImages {
-  S* data;
-  Index channels, step;  ///< how many; from one pixel to the next, in elements
-};
-
 /// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
 /// `panel(g, p, use)` calls use(panel p of group g's transformed taps), (36, winograd_rows(C/G), width · lanes).
 template <typename S, typename Panel>
@@ -305,43 +189,48 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
   const detail::OffPool alone(36 * tiles.count() * cg * K < Index{1} << 22);
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
-  const Index at_once = tiles.at_once(cg, kg), grain = at_once < tiles.count() ? at_once : 8;
-  parallel_ranges(tiles.count(), at_once, [&](Index first, Index last) {
-    const Index count = last - first;
-    const WinogradDomain<S> v(count, C), m(count, K);
-    parallel_ranges(count, grain, [&](Index begin, Index stop) {
-      const S* from[36];
-      S* to[36];
-      for (Index t = begin; t < stop; ++t) {
-        tiles.outer(first + t, x.data, x.step, zeros.cdata(), from);
-        v.values(t, to);
-        input(from, to, C, {});
-      }
-    });
-    RowTable<S> rows(count);
-    for (Index t = 0; t < count; ++t) rows.add(v.matrix(0) + t * C, m.matrix(0) + t * K);
-    rows.end();
-    parallel_for(groups * panels.count(), [&](Index i) {
-      const Index g = i / panels.count(), p = i % panels.count();
-      const Index column = panels.first_column(p), width = panels.width_of(p);
-      panel(g, p, [&](const S* u) {
-        parallel_for(36, [&](Index f) {
-          const Index tap = v.offset(f) + g * cg;
-          rows.multiply_panel(&tap, 1, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
-                              m.offset(f) + g * kg + column, panels.columns_of(p), {});
+  const Index count = tiles.count(), at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
+  const Index rounds = std::max<Index>(1, count / at_once / 32);  // one after the other, so that each can ask for the next
+  parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
+    const WinogradDomain<S> v(std::min(at_once, block_end - block), C), m(std::min(at_once, block_end - block), K);
+    for (Index first = block; first < block_end; first += at_once) {
+      const Index last = std::min(first + at_once, block_end);
+      parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
+        const S* from[36];
+        tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
+          tiles.outer(tile, x.data, x.step, zeros.cdata(), from);
+          input(from, v.values(tile.number - first), C, {});
         });
       });
-    });
-    parallel_ranges(count, grain, [&](Index begin, Index stop) {
-      const S* from[36];
-      S* to[16];
-      Tensor<S> outside(Shape{K});
-      for (Index t = begin; t < stop; ++t) {
-        m.values(t, from);
-        tiles.inner(first + t, y.data, y.step, outside.data(), to);
-        output(from, to, K, end);
-      }
-    });
+      const Ahead source = tiles.image_rows(last, last + at_once, x, tiles.other);
+      const Ahead result = tiles.image_rows(first, last, y, tiles.size);
+      RowTable<S> rows(last - first);
+      for (Index t = 0; t < last - first; ++t) rows.add(v.matrix(0) + t * C, m.matrix(0) + t * K);
+      rows.end();
+      const Index all_panels = groups * panels.count();
+      parallel_for(all_panels, [&](Index i) {
+        const Index g = i / panels.count(), p = i % panels.count();
+        const Index column = panels.first_column(p), width = panels.width_of(p);
+        panel(g, p, [&](const S* u) {
+          parallel_for(36, [&](Index f) {
+            source.part(i * 36 + f, all_panels * 36).ask();
+            result.part(i * 36 + f, all_panels * 36).ask_to_write();
+            const Index tap = v.offset(f) + g * cg;
+            rows.multiply_panel(&tap, 1, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
+                                m.offset(f) + g * kg + column, panels.columns_of(p), {});
+          });
+        });
+      });
+      parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
+        S* to[16];
+        Tensor<S> outside(Shape{K});
+        S* const nowhere = outside.data();
+        tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
+          tiles.inner(tile, y.data, y.step, nowhere, to);
+          output(m.values(tile.number - first).read_only(), to, K, end);
+        });
+      });
+    }
   });
 }
 
@@ -382,7 +271,8 @@ class WinogradWeightGradient {
   WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps, Index groups,
                          const WinogradTiles& tiles)
       : x_(x), C_(x.channels), cg_(C_ / groups), dy_(dy), K_(dy.channels), kg_(K_ / groups), dtaps_(dtaps),
-        groups_(groups), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}) {}
+        groups_(groups), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}), panels_(cg_, widest_outer_tile),
+        rows_(micro_kernels<S>().outer_rows[panels_.width - 1]), blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
 
   void run() const {
     const Index count = tiles_.count();
@@ -397,7 +287,9 @@ class WinogradWeightGradient {
         const Index last = std::min(first + at_once, stop);
         const WinogradDomain<S> v(last - first, C_), m(last - first, K_);
         transform(first, last, v, m);
-        multiply(v, m, last - first, 0, blocks(), sum + part * size, first > begin);
+        const Index next = std::min(last + at_once, stop);
+        multiply(v, m, last - first, 0, blocks(), sum + part * size, first > begin,
+                 tiles_.image_rows(last, next, x_, tiles_.other), tiles_.image_rows(last, next, dy_, tiles_.size));
       }
     });
     for (Index part = 1; part < parts; ++part) add_range<S>(size, sum, sum + part * size);
@@ -406,10 +298,8 @@ class WinogradWeightGradient {
 
  private:
   // A block of sums: 36 matrices (rows, C/G) for the next `rows` of k in a group.
-  Index rows() const { return micro_kernels<S>().outer_rows[Panels<S>(cg_, widest_outer_tile).width - 1]; }
-  Index blocks_of_group() const { return (kg_ + rows() - 1) / rows(); }
-  Index blocks() const { return groups_ * blocks_of_group(); }
-  Index block_size() const { return 36 * rows() * cg_; }
+  Index blocks() const { return groups_ * blocks_of_group_; }
+  Index block_size() const { return 36 * rows_ * cg_; }
 
   /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
   void run_in_one_round(Index count) const {
@@ -430,32 +320,29 @@ class WinogradWeightGradient {
     const auto input = tile_transform<winograd::Input, S>(), gradient = tile_transform<winograd::OutputGradient, S>();
     parallel_ranges(last - first, 8, [&](Index a, Index b) {
       const S* from[36];
-      S* to[36];
-      for (Index t = a; t < b; ++t) {
-        tiles_.outer(first + t, x_.data, x_.step, zeros_.cdata(), from);
-        v.values(t, to);
-        input(from, to, C_, {});
-        tiles_.inner(first + t, dy_.data, dy_.step, zeros_.cdata(), from);
-        m.values(t, to);
-        gradient(from, to, K_, {});
-      }
+      tiles_.for_each(first + a, first + b, [&](const WinogradTiles::Tile& tile) {
+        tiles_.outer(tile, x_.data, x_.step, zeros_.cdata(), from);
+        input(from, v.values(tile.number - first), C_, {});
+        tiles_.inner(tile, dy_.data, dy_.step, zeros_.cdata(), from);
+        gradient(from, m.values(tile.number - first), K_, {});
+      });
     });
   }
 
   /// Adds up blocks `begin` … `stop` - 1 over tile_count tiles: matrix by matrix, so that each stays in the cache.
   void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index begin, Index stop, S* sum,
-                bool accumulate) const {
-    const auto& kernels = micro_kernels<S>();
-    const Panels<S> panels(cg_, widest_outer_tile);
+                bool accumulate, const Ahead& x_ahead = {}, const Ahead& dy_ahead = {}) const {
+    const auto& kernels = micro_kernels<S>().outer[panels_.width - 1];
     parallel_for(36, [&](Index f) {
+      x_ahead.part(f, 36).ask();
+      dy_ahead.part(f, 36).ask();
       for (Index block = begin; block < stop; ++block) {
-        const Index g = block / blocks_of_group(), k = block % blocks_of_group() * rows();
-        S* const to = sum + (block - begin) * block_size() + f * rows() * cg_;
-        for (Index p = 0; p < panels.count(); ++p) {
-          const Index column = panels.first_column(p);
-          kernels.outer[panels.width - 1][panels.width_of(p) - 1](
-              m.matrix(f) + g * kg_ + k, K_, v.matrix(f) + g * cg_ + column, C_, tile_count, to + column, cg_,
-              std::min(rows(), kg_ - k), panels.columns_of(p), accumulate);
+        const Index g = block / blocks_of_group_, k = block % blocks_of_group_ * rows_;
+        S* const to = sum + (block - begin) * block_size() + f * rows_ * cg_;
+        for (Index p = 0; p < panels_.count(); ++p) {
+          const Index column = panels_.first_column(p);
+          kernels[panels_.width_of(p) - 1](m.matrix(f) + g * kg_ + k, K_, v.matrix(f) + g * cg_ + column, C_, tile_count,
+                                           to + column, cg_, std::min(rows_, kg_ - k), panels_.columns_of(p), accumulate);
         }
       }
     });
@@ -463,13 +350,9 @@ class WinogradWeightGradient {
 
   void finish(Index block, const S* sum) const {
     const auto taps = tile_transform<winograd::TapsGradient, S>();
-    const Index g = block / blocks_of_group(), first = block % blocks_of_group() * rows();
-    for (Index i = 0; i < rows() && first + i < kg_; ++i) {
-      const S* from[36];
-      S* to[9];
-      for (Index f = 0; f < 36; ++f) from[f] = sum + (f * rows() + i) * cg_;
-      for (Index t = 0; t < 9; ++t) to[t] = dtaps_ + ((g * kg_ + first + i) * 9 + t) * cg_;
-      taps(from, to, cg_, {});
+    const Index g = block / blocks_of_group_, first = block % blocks_of_group_ * rows_;
+    for (Index i = 0; i < rows_ && first + i < kg_; ++i) {
+      taps({sum + i * cg_, rows_ * cg_}, {dtaps_ + (g * kg_ + first + i) * 9 * cg_, cg_}, cg_, {});
     }
   }
 
@@ -481,6 +364,8 @@ class WinogradWeightGradient {
   Index groups_;
   WinogradTiles tiles_;
   Tensor<S> zeros_;
+  Panels<S> panels_;
+  Index rows_, blocks_of_group_;
 };
 
 }  // namespace residua::inline RESIDUA_ABI::kernels
