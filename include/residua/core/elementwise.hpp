@@ -18,7 +18,7 @@ void map_range(Index size, S* y, F&& f, const X*... x) {
   with_best_vectors([=](auto bytes) {
     using V = Pack<S, bytes>;
     Index i = 0;
-    for (; i + V::lanes <= size; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
+    for (; i + V::lanes <= size; i += V::lanes) store_ahead<V>(y + i, f(load_ahead<V>(x + i)...));
     if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
   });
 }
@@ -36,7 +36,7 @@ S reduce_range(Index size, S neutral, Operation&& operation, F&& f, const X*... 
     Index i = 0;
     for (; i + step <= size; i += step) {
       RESIDUA_UNROLL for (Index k = 0; k < chains; ++k) {
-        total[k] = operation(total[k], f(load<V>(x + i + k * V::lanes)...));
+        total[k] = operation(total[k], f(load_ahead<V>(x + i + k * V::lanes)...));
       }
     }
     for (; i + V::lanes <= size; i += V::lanes) total[0] = operation(total[0], f(load<V>(x + i)...));

@@ -126,6 +126,24 @@ RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes
   }
 }
 
+/// A pass over much memory asks for what it comes to so many bytes later: processors foresee what is read as far as a page
+/// goes, and what is written less.
+inline constexpr Index bytes_ahead = 2048;
+
+/// As load, in a pass over much memory.
+template <typename V>
+RESIDUA_INLINE V load_ahead(const typename V::Scalar* from, Index n = V::lanes) {
+  __builtin_prefetch(reinterpret_cast<const char*>(from) + bytes_ahead);
+  return load<V>(from, n);
+}
+
+/// As store, in a pass over much memory.
+template <typename V>
+RESIDUA_INLINE void store_ahead(typename V::Scalar* to, const V& v, Index n = V::lanes) {
+  __builtin_prefetch(reinterpret_cast<const char*>(to) + bytes_ahead, 1);
+  store<V>(to, v, n);
+}
+
 /// Calls f(i, n) for the vectors that cover the numbers first … last - 1: n is V::lanes, by a constant that spares load and
 /// store the look at it; fewer at the end.
 template <typename V, typename F>

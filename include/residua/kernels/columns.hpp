@@ -55,7 +55,8 @@ struct WideOperand {
 
   template <typename V>
   RESIDUA_INLINE V at(Index position, Index column, Index n) const {
-    return load<V>(data + (same_for_all ? column : position), n);
+    if constexpr (same_for_all) return load<V>(data + column, n);
+    return load_ahead<V>(data + position, n);
   }
 };
 
@@ -72,7 +73,7 @@ void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
       const Index block = wide.blocks() - 1 - before;
       wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) RESIDUA_INLINE_LAMBDA {
         using V = decltype(zero);
-        store<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
+        store_ahead<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
       });
     });
   };
@@ -107,7 +108,7 @@ template <typename S>
 void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum) {
   wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) {
     using V = decltype(zero);
-    store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
+    store<V>(sum + c, load<V>(sum + c, n) + load_ahead<V>(x + at, n), n);
   });
 }
 
@@ -132,9 +133,9 @@ Tensor<S> column_gradients(const S* dy, const S* x, const S* mean, Index rows, I
     S *const sum = wide_sums.data(), *const product = sum + wide.width;
     wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, auto n) {
       using V = decltype(zero);
-      const V d = load<V>(dy + at, n);
+      const V d = load_ahead<V>(dy + at, n);
       store<V>(sum + c, load<V>(sum + c, n) + d, n);
-      store<V>(product + c, load<V>(product + c, n) + d * (load<V>(x + at, n) - load<V>(m + c, n)), n);
+      store<V>(product + c, load<V>(product + c, n) + d * (load_ahead<V>(x + at, n) - load<V>(m + c, n)), n);
     });
     collapse(sum, wide, sums);
     collapse(product, wide, sums + columns);

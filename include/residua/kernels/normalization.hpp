@@ -38,7 +38,7 @@ RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
   V sums[4];
   Index i = 0;
   for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
-    RESIDUA_UNROLL for (Index k = 0; k < 4; ++k) sums[k] += f(load<V>(x + i + k * V::lanes));
+    RESIDUA_UNROLL for (Index k = 0; k < 4; ++k) sums[k] += f(load_ahead<V>(x + i + k * V::lanes));
   }
   for (; i + V::lanes <= n; i += V::lanes) sums[0] += f(load<V>(x + i));
   if (i < n) {
@@ -53,7 +53,7 @@ RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
 template <typename V, typename S, typename F, typename... X>
 RESIDUA_INLINE void map_row(Index n, S* y, F&& f, const X*... x) {
   Index i = 0;
-  for (; i + V::lanes <= n; i += V::lanes) store<V>(y + i, f(load<V>(x + i)...));
+  for (; i + V::lanes <= n; i += V::lanes) store_ahead<V>(y + i, f(load<V>(x + i)...));
   if (i < n) store<V>(y + i, f(load<V>(x + i, n - i)...), n - i);
 }
 
@@ -122,10 +122,11 @@ void row_norm_gradient(const RowNorm<S>& norm, const S* weight, const S* x, cons
       for (Index piece = 0; piece < C; piece += row_piece) {
         V sum, sum_of_products;
         for_each_vector<V>(piece, std::min(C, piece + row_piece), [&](Index i, auto n) RESIDUA_INLINE_LAMBDA {
-          const V z = (load<V>(in + i, n) - mean) * rstd, dy_i = load<V>(d + i, n), g = dy_i * load<V>(weight + i, n);
+          const V z = (load_ahead<V>(in + i, n) - mean) * rstd, dy_i = load_ahead<V>(d + i, n);
+          const V g = dy_i * load<V>(weight + i, n);
           sum += g;
           sum_of_products += g * z;
-          if (dx != nullptr) store<V>(dx + row * C + i, g, n);  // rounded as in Σg, so that a single feature gives 0
+          if (dx != nullptr) store_ahead<V>(dx + row * C + i, g, n);  // rounded as in Σg, so that a single feature gives 0
           if (dweight == nullptr) return;
           store<V>(dweight + i, load<V>(dweight + i, n) + dy_i * z, n);
           store<V>(dbias + i, load<V>(dbias + i, n) + dy_i, n);

@@ -40,8 +40,8 @@ void relu(Index size, const S* x, S* y, std::uint8_t* bits) {
       for (Index i = first; i < last; i += 8 * Index(sizeof(S)) * V::lanes, to += Row::lanes) {
         Row row;
         for_each_pack_of_row<V>(i, last, [&](Index at, Index n) {
-          const V v = load<V>(x + at, n);
-          store<V>(y + at, where(v < S(0), V(S(0)), v), n);
+          const V v = load_ahead<V>(x + at, n);
+          store_ahead<V>(y + at, where(v < S(0), V(S(0)), v), n);
           const auto blocked = (v <= S(0)).raw;  // −1 or 0
           row = Row(row.raw + row.raw - reinterpret_cast<typename Row::Raw>(blocked));
         });
@@ -64,7 +64,7 @@ void relu_gradient(Index size, const S* dy, const std::uint8_t* bits, S* dx) {
         Row row = load<Row>(from);
         for_each_pack_of_row<V>(i, last, [&](Index at, Index n) {
           const Signed highest(reinterpret_cast<typename Signed::Raw>(row.raw));
-          store<V>(dx + at, where(highest < typename V::Bits(0), V(S(0)), load<V>(dy + at, n)), n);
+          store_ahead<V>(dx + at, where(highest < typename V::Bits(0), V(S(0)), load_ahead<V>(dy + at, n)), n);
           row = row + row;
         });
       }
