@@ -128,7 +128,7 @@ RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes
 
 /// A pass over much memory asks for what it comes to so many bytes later: processors foresee what is read as far as a page
 /// goes, and what is written less.
-inline constexpr Index bytes_ahead = 2048;
+inline constexpr Index bytes_ahead = 4096;
 
 /// As load, in a pass over much memory.
 template <typename V>
