@@ -11,6 +11,7 @@
 #include <residua/residua.hpp>
 
 #include "errors.hpp"
+#include "layer_steps.hpp"
 #include "tensors.hpp"
 
 using namespace residua;
@@ -29,123 +30,10 @@ S largest_difference(const Tensor<S>& a, const Tensor<S>& b) {
   return largest(a.carray() - b.carray());
 }
 
-/// Weights and statistics as after some training.
-template <typename Net>
-void age(Net& net, std::uint64_t seed = 11) {
-  using S = typename Net::Scalar;
-  Random random(seed);
-  for (auto& p : net.parameters()) {
-    p->value.array() += init::normal<S>(p->value.shape(), 0, 0.1, random).carray();
-  }
-  for (auto& [path, b] : net.named_buffers()) {
-    b->value.array() += init::uniform<S>(b->value.shape(), 0, 0.5, random).carray();
-  }
-}
-
 Index count(auto& net) {
   Index sum = 0;
   for (auto& p : net.parameters()) sum += p->value.size();
   return sum;
-}
-
-// --- what comes next is done at once -----------------------------------------------------------------------------------
-
-/// Of a prediction, the same as with all layers one by one, as where they are recorded: to the last bit.
-void expect_same_as_layer_by_layer(const Layer<float>& net, const Tensor<float>& x) {
-  Random random(1);
-  Tape<float> tape(random, {.mode = Mode::evaluate});
-  const Tensor<float> wanted = net.forward(x, tape);
-  EXPECT_TRUE(same_bits(net(x), wanted));
-}
-
-TEST(Blocks, PredictTheSameBitsAsLayerByLayer) {
-  Random rng(12);
-  const Tensor<float> x = init::normal<float>({3, 9, 8, 8}, 0, 1, rng);
-  for (const Norm<float>& kind : std::vector<Norm<float>>{norm::batch, norm::none, norm::group}) {
-    for (const Order order : {Order::post_activation, Order::pre_activation, Order::plain}) {
-      for (const Index stride : {1, 2}) {
-        ResidualBlock<float> block({.in_channels = 8, .out_channels = 8 * stride, .stride = stride, .order = order, .norm = kind}, rng);
-        age(block);
-        expect_same_as_layer_by_layer(block, x);
-      }
-    }
-  }
-  const auto residual = [&](Layer<float> activation) {
-    Sequential<float> branch(Conv2d<float>({.in_channels = 8, .out_channels = 8, .kernel_size = 1}, rng), BatchNorm<float>({.num_features = 8}));
-    return Residual<float>(std::move(branch), Identity<float>(), std::move(activation));
-  };
-  expect_same_as_layer_by_layer(residual(ReLU<float>()), x);
-  expect_same_as_layer_by_layer(residual(GELU<float>()), x);
-  expect_same_as_layer_by_layer(Residual<float>(BatchNorm<float>({.num_features = 8}), Identity<float>(), ReLU<float>()), x);
-  expect_same_as_layer_by_layer(Residual<float>(ReLU<float>(), Identity<float>(), ReLU<float>()), x);
-  expect_same_as_layer_by_layer(Sequential<float>(Linear<float>({.in_features = 8, .out_features = 5}, rng), ReLU<float>(), ReLU<float>()), x);
-  expect_same_as_layer_by_layer(Sequential<float>(Sequential<float>(residual(ReLU<float>()), BatchNorm<float>({.num_features = 8})), ReLU<float>()), x);
-  expect_same_as_layer_by_layer(Sequential<float>(Sequential<float>(), ReLU<float>()), x);
-
-  Tensor<float> nan = x;
-  nan(0, 0, 0, 0) = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(residual(ReLU<float>())(nan).cdata()[0]));
-}
-
-/// y = 2x, which counts how often it was told what comes next.
-struct Doubling {
-  using Finishes = Doubling;
-  int* told;
-
-  Tensor<float> forward(Tensor<float> x, Tape<float>& tape) const {
-    *told += tape.finish() != nullptr;
-    x.array() *= 2;
-    tape.push(0);
-    return x;
-  }
-  Tensor<float> backward(Tensor<float> dy, Tape<float>& tape) {
-    tape.pop<int>();
-    dy.array() *= 2;
-    return dy;
-  }
-  static void visit(auto&, auto&&) {}
-};
-
-/// Layers inside, called without their names, and with more to do than they know of.
-struct Negated : Doubling {
-  BatchNorm<float> norm{{.num_features = 4}};
-
-  Tensor<float> forward(Tensor<float> x, Tape<float>& tape) const {
-    Tensor<float> y = Doubling::forward(norm.forward(std::move(x), tape), tape);
-    y.array() *= -1;
-    return y;
-  }
-};
-
-TEST(Blocks, OnlyALayerThatKnowsHowIsToldWhatComesNext) {
-  int told = 0;
-  Random random(1);
-  const Tensor<float> x = Tensor<float>::from((Eigen::MatrixXf(2, 4) << 1, -2, 3, 0, 5, 6, -7, 8).finished());
-  const Tensor<float> doubled = Tensor<float>::from(2 * x.cmatrix());
-  const Tensor<float> activated = Tensor<float>::from((2 * x.cmatrix()).cwiseMax(0));
-
-  const Sequential<float> net(Doubling{&told}, ReLU<float>());
-  EXPECT_EQ(net(x), activated);  // it did not say that it was done
-  EXPECT_EQ(told, 1);
-  Tape<float> recording(random, {.mode = Mode::evaluate});
-  EXPECT_EQ(net.forward(x, recording), activated);
-  Tape<float> watched;
-  std::vector<std::string> seen;
-  watched.observe([&](const Observation<float>& o) { seen.push_back(o.path); });
-  EXPECT_EQ(net.forward(x, watched), activated);
-  EXPECT_EQ(seen, (std::vector<std::string>{"0", "1"}));
-  EXPECT_EQ(told, 1);
-
-  EXPECT_EQ(Sequential<float>(Doubling{&told})(x), doubled);  // nothing comes next
-  EXPECT_EQ(Sequential<float>(Doubling{&told}, Identity<float>())(x), doubled);
-  EXPECT_EQ(told, 1);
-  EXPECT_EQ(Residual<float>(Doubling{&told})(x), Tensor<float>::from(3 * x.cmatrix()));
-  EXPECT_EQ(told, 2);
-
-  Negated negated{{&told}};
-  negated.norm.options.eps = 0;
-  EXPECT_EQ(Sequential<float>(negated, ReLU<float>())(x), Tensor<float>::from((-2 * x.cmatrix()).cwiseMax(0)));
-  EXPECT_EQ(told, 2);
 }
 
 // --- names and structure -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ namespace residua::inline RESIDUA_ABI::kernels {
   KERNEL void max_pool_gradient<S>(const S*, const std::int32_t*, S*, Index, Index, const PoolAxis&, const PoolAxis&);\
   KERNEL void row_norm<S>(const RowNorm<S>&, const S*, S*, S*);                                                       \
   KERNEL void row_norm_gradient<S>(const RowNorm<S>&, const S*, const S*, const S*, S*, S*, S*);                      \
-  KERNEL void group_norm<S>(const GroupNorm<S>&, const S*, S*, S*, const S*, bool);                                   \
+  KERNEL void group_norm<S>(const GroupNorm<S>&, const S*, S*, S*, const S*, bool, std::uint8_t*);                    \
   KERNEL void group_norm_gradient<S>(const GroupNorm<S>&, const S*, const S*, const S*, S*, S*, S*);
 
 KERNELS_OF(float, extern template)

@@ -1,4 +1,4 @@
-// One training step of a layer on its own, and that it does not depend on the number of threads.
+// One training step of a layer on its own, that it does not depend on the number of threads, and layers as after many.
 #pragma once
 
 #include <utility>
@@ -7,6 +7,7 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/core/threads.hpp>
+#include <residua/layers/init.hpp>
 
 #include "tensors.hpp"
 
@@ -34,4 +35,17 @@ void expect_same_bits_for_any_threads(L layer, const residua::Tensor<S>& x) {
     EXPECT_TRUE(same_bits(dx, dx2)) << threads << " threads";
   }
   residua::set_num_threads(before);
+}
+
+/// Weights and statistics as after some training.
+template <typename Net>
+void age(Net& net, std::uint64_t seed = 11) {
+  using S = typename Net::Scalar;
+  residua::Random random(seed);
+  for (auto& p : net.parameters()) {
+    p->value.array() += residua::init::normal<S>(p->value.shape(), 0, 0.1, random).carray();
+  }
+  for (auto& [path, b] : net.named_buffers()) {
+    b->value.array() += residua::init::uniform<S>(b->value.shape(), 0, 0.5, random).carray();
+  }
 }

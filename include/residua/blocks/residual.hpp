@@ -43,7 +43,11 @@ class Residual : public Network<Residual<S>, S> {
     Finish<S> sum{.sum = &s, .relu = activation.type() == typeid(ReLU<S>)};
     Tensor<S> y = residua::forward(branch, names.branch, std::move(x), tape, &sum);
     tape.set_input_gradient(tape.input_gradient() || wanted_after_shortcut);
-    if (sum.done && sum.relu) return y;
+    if (sum.done && sum.relu) {
+      auto inner = tape.scope(names.activation);
+      ReLU<S>::remember(y.shape(), std::move(sum.stopped), tape);
+      return y;
+    }
     if (sum.done) return residua::forward(activation, names.activation, std::move(y), tape);
     if (y.shape() != s.shape()) {
       tape.fail("Residual", "expected branch and shortcut to give the same shape, got ", y.shape(), " and ", s.shape());

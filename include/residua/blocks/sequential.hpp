@@ -44,7 +44,9 @@ class Sequential : public Children<Sequential<S>, S> {
       const bool last = next == children_.end();
       Finish<S> relu{.relu = !last && next->layer.type() == typeid(ReLU<S>)};
       x = residua::forward(child->layer, child->name, std::move(x), tape, last ? finish : relu.relu ? &relu : nullptr);
-      if (relu.done) ++child;
+      if (!relu.done) continue;
+      auto inner = tape.scope((++child)->name);
+      ReLU<S>::remember(x.shape(), std::move(relu.stopped), tape);
     }
     return x;
   }

@@ -72,25 +72,6 @@ void check_value(std::string_view layer, std::string_view name, const Tensor<S>&
   }
 }
 
-/// Takes on what comes next, for a layer that adds to its result y and ends in a ReLU as it writes it: the sum, null where
-/// there is none, and whether a ReLU follows.
-template <typename S>
-std::pair<const S*, bool> take_finish(const Shape& y, const Tape<S>& tape) {
-  Finish<S>* const finish = tape.finish();
-  if (finish == nullptr || (finish->sum != nullptr && finish->sum->shape() != y)) return {nullptr, false};
-  finish->done = true;
-  return {finish->sum != nullptr ? finish->sum->cdata() : nullptr, finish->relu};
-}
-
-/// Likewise for a layer that can only end in a ReLU.
-template <typename S>
-bool take_relu(const Tape<S>& tape) {
-  Finish<S>* const finish = tape.finish();
-  if (finish == nullptr || finish->sum != nullptr) return false;
-  finish->done = true;
-  return finish->relu;
-}
-
 /// What a layer's backward asks first of the gradient it is given.
 template <typename S>
 void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y, const Tape<S>& tape) {

@@ -45,12 +45,19 @@ struct Observation {
   std::int64_t memory;      ///< bytes by which the layer changed what tensors hold
 };
 
+/// Which numbers a ReLU stopped: a bit of each, as kernels/relu.hpp has them.
+struct ReluMask {
+  Index run = 0;  ///< so many numbers have their bits together
+  Tensor<std::uint8_t> bits;
+};
+
 /// What a block does next to the result of a layer inside it:  relu?(result + sum?).
 template <typename S>
 struct Finish {
-  const Tensor<S>* sum = nullptr;
+  Tensor<S>* sum = nullptr;  ///< the layer may take its memory
   bool relu = false;
   bool done = false;  ///< the layer has done it
+  ReluMask stopped = {};  ///< and what its ReLU stopped, when the tape records
 };
 
 namespace detail {
@@ -213,13 +220,13 @@ class Tape {
 
   // --- what comes next -----------------------------------------------------------------------------------------------
 
-  /// In a prediction: what the layer that runs may do to its result as it writes it, saying so by `done`; null where there
-  /// is nothing. Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
+  /// What the layer that runs may do to its result as it writes it, saying so by `done`; null where there is nothing.
+  /// Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
   Finish<S>* finish() const { return finish_; }
 
   /// While the result lives, finish() is this; null takes an offer away.
   [[nodiscard]] detail::Meanwhile<Finish<S>*> finish_with(Finish<S>* finish) {
-    return {finish_, training() || recording() || observed() ? nullptr : finish};
+    return {finish_, observed() ? nullptr : finish};
   }
 
   // --- where we are --------------------------------------------------------------------------------------------------

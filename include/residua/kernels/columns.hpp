@@ -36,6 +36,9 @@ struct WideRows {
   }
 
   Index rows_in(Index block) const { return std::min(grain, rows - block * grain); }
+
+  /// Numbers in a block that is whole.
+  Index block_size() const { return grain * columns; }
 };
 
 /// `v` (C) repeated `fold` times, for arithmetic with wide rows; zeros where v is null.
@@ -65,9 +68,9 @@ template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { 
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
-/// been read, they may still be in the cache.
-template <typename S, typename F, typename... X>
-void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
+/// been read, they may still be in the cache. `then(block)` is called for each block while it is.
+template <typename S, typename F, typename Then, typename... X>
+void map_columns_then(const WideRows& wide, S* y, F&& f, Then&& then, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {
     parallel_for(wide.blocks(), [&](Index before) {
       const Index block = wide.blocks() - 1 - before;
@@ -75,9 +78,14 @@ void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
         using V = decltype(zero);
         store_ahead<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
       });
+      then(block);
     });
   };
   map_blocks(wide_operand(x)...);
+}
+template <typename S, typename F, typename... X>
+void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
+  map_columns_then(wide, y, f, [](Index) {}, x...);
 }
 
 /// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include <residua/core/tensor.hpp>
 #include <residua/core/threads.hpp>
 #include <residua/kernels/columns.hpp>
+#include <residua/kernels/relu.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -257,14 +259,27 @@ Tensor<S> channel_scale(const GroupNorm<S>& norm, const S* variance, bool weight
   return scale;
 }
 
-/// x (samples, pixels, C) → y, which may be the same memory. moments (samples, 2, C), mean and biased variance, are
-/// written when they are the input's, else read. In the same pass y = relu?(y + sum?).
+/// How many numbers are written before it is written down which of them a ReLU stopped.
 template <typename S>
-void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S* sum = nullptr, bool relu = false) {
+Index norm_run(const GroupNorm<S>& norm) {
+  return WideRows(norm.pixels, norm.channels).block_size();
+}
+
+/// x (samples, pixels, C) → y, which may be the same memory. moments (samples, 2, C), mean and biased variance, are
+/// written when they are the input's, else read. In the same pass y = relu?(y + sum?), whose sum may be y's memory, and
+/// unless `stopped` is null the bits of what the ReLU stopped, for a single sample, in runs of norm_run.
+template <typename S>
+void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S* sum = nullptr, bool relu = false,
+                std::uint8_t* stopped = nullptr) {
   const Index C = norm.channels, size = norm.sample_size();
   const WideRows wide(norm.pixels, C);
   const Tensor<S> shift = repeated(norm.bias, wide);
-  const S least = relu ? S(0) : -std::numeric_limits<S>::infinity();
+  const S least = relu && stopped == nullptr ? S(0) : -std::numeric_limits<S>::infinity();
+  const auto then = [&](Index block) {
+    if (stopped == nullptr) return;
+    const Index run = wide.block_size(), first = block * run;
+    relu_range<S>(std::min(run, size - first), y + first, y + first, stopped + block * relu_bytes(run));
+  };
   parallel_for(norm.samples, [&](Index sample) {
     const S* const in = x + sample * size;
     S* const mean = moments + sample * 2 * C;
@@ -274,12 +289,13 @@ void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S*
     const auto formula = [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; };
     const auto at_least = [least](auto v) { return where(v < least, least, v); };  // NaN stays NaN
     if (sum != nullptr) {
-      map_columns(wide, y + sample * size, [=](auto v, auto m, auto a, auto b, auto s) {
+      map_columns_then(wide, y + sample * size, [=](auto v, auto m, auto a, auto b, auto s) {
         return at_least(formula(v, m, a, b) + s);
-      }, in, means, scale, shift, sum + sample * size);
+      }, then, in, means, scale, shift, sum + sample * size);
     } else {
-      map_columns(wide, y + sample * size, [=](auto v, auto m, auto a, auto b) { return at_least(formula(v, m, a, b)); },
-                  in, means, scale, shift);
+      map_columns_then(wide, y + sample * size, [=](auto v, auto m, auto a, auto b) {
+        return at_least(formula(v, m, a, b));
+      }, then, in, means, scale, shift);
     }
   });
 }

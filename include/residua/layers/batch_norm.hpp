@@ -7,6 +7,7 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/kernels/normalization.hpp>
+#include <residua/layers/finish.hpp>
 #include <residua/layers/norm_checks.hpp>
 #include <residua/layers/running_statistics.hpp>
 
@@ -79,9 +80,11 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
       std::copy_n(running_var.value.cdata(), C, variance);
     }
     const S* const in = x.cdata();
-    Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
-    const auto [sum, relu] = detail::take_finish(y.shape(), tape);
-    kernels::group_norm(channels_of(y.shape(), of_batch), in, y.data(), moments.data(), sum, relu);
+    const auto norm = channels_of(x.shape(), of_batch);
+    detail::Ending<S> end = detail::take_finish(x.shape(), tape, kernels::norm_run(norm));
+    const S* const sum = end.sum.cdata();
+    Tensor<S> y = detail::memory_for_norm(x, end.sum, tape);
+    kernels::group_norm(norm, in, y.data(), moments.data(), sum, end.relu, end.stopped);
 
     std::optional<detail::Fold<S>> fold;
     if (of_batch && tape.training() && options.track_running_stats) fold = fold_of(moments, y.rows());

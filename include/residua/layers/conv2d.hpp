@@ -5,6 +5,7 @@
 #include <residua/core/options.hpp>
 #include <residua/kernels/columns.hpp>
 #include <residua/kernels/convolution.hpp>
+#include <residua/layers/finish.hpp>
 #include <residua/layers/init.hpp>
 
 namespace residua::inline RESIDUA_ABI {

@@ -3,6 +3,7 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/kernels/normalization.hpp>
+#include <residua/layers/finish.hpp>
 #include <residua/layers/norm_checks.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -47,9 +48,10 @@ class GroupNorm : public Samplewise<GroupNorm<S>, S> {
     const auto norm = groups_of(x.shape());
     const S* const in = x.cdata();
     Tensor<S> moments(Shape{norm.samples, 2, norm.channels}, uninitialized);
-    Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
-    const auto [sum, relu] = detail::take_finish(y.shape(), tape);
-    kernels::group_norm(norm, in, y.data(), moments.data(), sum, relu);
+    detail::Ending<S> end = detail::take_finish(x.shape(), tape);
+    const S* const sum = end.sum.cdata();
+    Tensor<S> y = detail::memory_for_norm(x, end.sum, tape);
+    kernels::group_norm(norm, in, y.data(), moments.data(), sum, end.relu);
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments));
     return y;
   }

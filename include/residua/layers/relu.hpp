@@ -19,22 +19,31 @@ class ReLU : public Samplewise<ReLU<S>, S> {
     Tensor<S> y = detail::take_over(x);
     if (!tape.recording()) {
       kernels::map(y.size(), y.data(), [](auto v) { return where(v < S(0), S(0), v); }, in);
-      tape.push_for(false);
+      remember(shape, {}, tape);
       return y;
     }
-    Tensor<std::uint8_t> blocked(Shape{kernels::relu_bytes(y.size())}, uninitialized);
-    kernels::relu(y.size(), in, y.data(), blocked.data());
-    tape.push_for(false, shape, std::move(blocked));
+    const Index run = kernels::relu_run;
+    ReluMask stopped{run, Tensor<std::uint8_t>(Shape{kernels::relu_bytes(y.size(), run)}, uninitialized)};
+    kernels::relu(y.size(), run, in, y.data(), stopped.bits.data());
+    remember(shape, std::move(stopped), tape);
     return y;
   }
 
+  /// What forward leaves on the tape, where the layer before has done the ReLU as it wrote its result; see Tape::finish.
+  static void remember(const Shape& shape, ReluMask stopped, Tape<S>& tape) {
+    if (tape.recording() && stopped.bits.empty() && shape.size() != 0) {
+      tape.fail("ReLU", "expected to be told what it stops by the layer that has done it, got nothing");
+    }
+    tape.push_for(false, shape, std::move(stopped));
+  }
+
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
-    const auto [shape, blocked] = tape.template pop<Shape, Tensor<std::uint8_t>>();
+    const auto [shape, stopped] = tape.template pop<Shape, ReluMask>();
     if (!tape.output_gradient()) return {};
     detail::check_gradient("ReLU", dy, shape, tape);
     const S* const in = dy.cdata();
     Tensor<S> dx = detail::take_over(dy);  // dx = 0 where x <= 0, else dy
-    kernels::relu_gradient(dx.size(), in, blocked.cdata(), dx.data());
+    kernels::relu_gradient(dx.size(), stopped.run, in, stopped.bits.cdata(), dx.data());
     return dx;
   }
 
