@@ -15,7 +15,7 @@ class Ahead {
   Ahead(const S* data, Index size)
       : begin_(reinterpret_cast<const char*>(data)), end_(reinterpret_cast<const char*>(data + size)) {}
 
-  bool empty() const { return begin_ == end_; }
+  Index bytes() const { return end_ - begin_; }
 
   /// The i-th of so many parts.
   Ahead part(Index i, Index parts) const {

@@ -172,9 +172,11 @@ class RowTable {
                       Index columns, const Epilogue<S>& end, const Ahead& ahead = {}) const {
     const auto& kernels = micro_kernels<S>();
     const Index tile_rows = kernels.tile_rows[width - 1], tiles = (rows_ + tile_rows - 1) / tile_rows;
-    const bool asks = !ahead.empty() && vector_size() < 64;  // those processors foresee rows themselves
+    const Index each = ahead.bytes() / tiles + 1;
+    // Processors with vectors of 64 bytes foresee rows themselves, and asking for many is dear.
+    Ahead rest = vector_size() < 64 || each <= 512 ? ahead : Ahead();
     for (Index tile = 0; tile < tiles; ++tile) {
-      if (asks) ahead.part(tile, tiles).ask();
+      rest.take(each).ask();
       const Index row = tile * tile_rows;
       kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end);
     }
