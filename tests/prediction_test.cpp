@@ -54,6 +54,12 @@ struct CenteredSequential : Sequential<double> {
   }
 };
 
+/// A block of its own kind, and not of the library's.
+struct CenteredBlock : Children<CenteredBlock, double> {
+  Tensor<double> forward(Tensor<double> x, Tape<double>& tape) const { return Centered<double>().forward(std::move(x), tape); }
+  Tensor<double> backward(Tensor<double> dy, Tape<double>&) { return dy; }
+};
+
 /// A network that only says what it is made of.
 struct Named : Sequential<double> {
   explicit Named(Layer<double> layer) { add("inner", std::move(layer)); }
@@ -73,10 +79,19 @@ void expect_as_whole(const Net& net, const Tensor<double>& x) {
   EXPECT_LE(largest(y.carray() - expected.carray()), 1e-12 * largest(expected.carray()));
 }
 
+/// So many threads while this lives.
+struct Threads {
+  const int before = num_threads();
+  explicit Threads(int now) { set_num_threads(now); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+  ~Threads() { set_num_threads(before); }
+};
+
 /// The batches that a layer inside of `around(layer)` sees when 50 images are predicted.
 template <typename F>
 std::vector<Index> batches_seen(F&& around, const Shape& images = {50, 6, 6, 3}) {
-  set_num_threads(1);
+  const Threads one(1);
   Batches<double> batches;
   const Layer<double> net = around(Layer<double>(batches));
   net(normal<double>(images));
@@ -143,6 +158,7 @@ TEST(Prediction, LayersThatMixSamplesKeepTheBatchWhole) {
     }
   }
   EXPECT_FALSE(Layer<double>(CenteredSequential(ReLU<double>())).samplewise());
+  EXPECT_FALSE(Layer<double>(CenteredBlock()).samplewise());
   const Tensor<double> x = normal<double>({50, 6, 6, 3});
   expect_as_whole(Layer<double>(Centered<double>()), x);
   expect_as_whole(Layer<double>(CenteredSequential(ReLU<double>())), x);
@@ -166,13 +182,12 @@ TEST(Prediction, HasTheSameBitsForAnyNumberOfThreads) {
   Random rng(3);
   const auto net = cifar_resnet<float>(8, {.channels = 4}, rng);
   const Tensor<float> x = normal<float>({150, 12, 10, 3});
-  set_num_threads(1);
-  const Tensor<float> one = net(x);
-  for (const int threads : {2, 3, 4, 7}) {
-    set_num_threads(threads);
-    EXPECT_TRUE(same_bits(net(x), one)) << threads;
-  }
-  set_num_threads(2);
+  const auto with = [&](int threads) {
+    const Threads so_many(threads);
+    return net(x);
+  };
+  const Tensor<float> one = with(1);
+  for (const int threads : {2, 3, 4, 7}) EXPECT_TRUE(same_bits(with(threads), one)) << threads;
 }
 
 TEST(Prediction, AnErrorTellsTheShapeOfTheWholeBatch) {

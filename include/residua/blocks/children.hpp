@@ -44,10 +44,6 @@ class Children : public Network<Derived, S> {
   Layer<S>& operator[](Index i) { return const_cast<Layer<S>&>(at(i).layer); }
   const Layer<S>& operator[](Index i) const { return at(i).layer; }
 
-  bool samplewise() const {
-    return std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.layer.samplewise(); });
-  }
-
   static void visit(auto& self, auto&& v) {
     for (Index i = 0; i < self.size(); ++i) v(self.name(i), self[i]);
   }
@@ -57,6 +53,10 @@ class Children : public Network<Derived, S> {
     std::string name;
     Layer<S> layer;
   };
+
+  bool all_samplewise() const {
+    return std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.layer.samplewise(); });
+  }
 
   static std::string type_name() { return detail::short_name(typeid(Derived)); }
 

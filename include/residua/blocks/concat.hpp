@@ -59,6 +59,8 @@ class Concat : public Children<Concat<S>, S> {
     return detail::sum_of_fork(std::move(parts), "Concat", tape);
   }
 
+  bool samplewise() const { return this->all_samplewise(); }
+
   /// The same function for prediction only: that of each branch.
   Layer<S> inference() const {
     Concat result;

@@ -59,6 +59,8 @@ class Sequential : public Children<Sequential<S>, S> {
     return dy;
   }
 
+  bool samplewise() const { return this->all_samplewise(); }
+
   /// The same function for prediction only: inner Sequentials are laid out flat, norms folded, activations fused.
   Layer<S> inference() const { return fused(); }
 

@@ -92,6 +92,8 @@ class Trunk : public Children<Trunk<S>, S> {
     return dy;
   }
 
+  bool samplewise() const { return this->all_samplewise(); }
+
   /// The main output for prediction only; without the heads.
   Layer<S> inference() const {
     Sequential<S> main;

@@ -132,6 +132,7 @@ class Layer : public Network<Layer<S>, S> {
   /// Multiplications each followed by an addition that forward does for an input of this shape; 0 where not counted.
   Index multiply_adds(const Shape& input) const { return held().multiply_adds(input); }
 
+  /// See Network::samplewise.
   bool samplewise() const { return held().samplewise(); }
 
   const std::type_info& type() const { return held().type(); }

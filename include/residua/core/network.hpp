@@ -34,7 +34,7 @@ concept SpeaksOfItsForward = std::derived_from<T, Network<T, S>> || requires {
 /// What layer.samplewise() says of the layer; false where it says nothing.
 template <typename S, typename T>
 bool samplewise(const T& layer) {
-  if constexpr (SpeaksOfItsForward<T, S>) {
+  if constexpr (SpeaksOfItsForward<T, S> && requires { { layer.samplewise() } -> std::convertible_to<bool>; }) {
     return layer.samplewise();
   } else {
     return false;
@@ -76,7 +76,8 @@ class Network {
  public:
   using Scalar = S;
 
-  /// Prediction: evaluates x, keeps nothing. Safe to call from many threads at once.
+  /// Prediction: evaluates x, keeps nothing. Safe to call from many threads at once. Of a large batch it is what forward gives
+  /// up to rounding, as there may be another algorithm for fewer samples.
   Tensor<S> operator()(Tensor<S> x) const {
     const Index pieces = detail::pieces_of_batch(x.shape());
     if (pieces > 1 && detail::samplewise<S>(self())) {
@@ -90,7 +91,7 @@ class Network {
   }
 
   /// Whether, as it predicts, each sample's output (a sample is a position of the first axis) depends on this sample alone.
-  /// A large batch of small images is then predicted in pieces.
+  /// A large batch of small images is then predicted in pieces, whose forwards may run in several threads at once.
   bool samplewise() const { return false; }
 
   /// Shared handles of all parameters, in visiting order.

@@ -221,7 +221,9 @@ class Tape {
   // --- what comes next -----------------------------------------------------------------------------------------------
 
   /// What the layer that runs may do to its result as it writes it, saying so by `done`; null where there is nothing.
-  /// Offered to layers that have `using Finishes = TheirOwnType;`, to them alone.
+  /// Offered to layers that have `using Finishes = TheirOwnType;`, to them alone. Their backward stays that of their own
+  /// result: the block itself passes the gradient through its ReLU and to its sum. A layer that does the ReLU while the tape
+  /// records fills `stopped`, or leaves `done` as it is.
   Finish<S>* finish() const { return finish_; }
 
   /// While the result lives, finish() is this; null takes an offer away.

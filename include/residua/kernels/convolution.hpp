@@ -38,6 +38,11 @@ inline bool winograd_suits(const ConvolutionShape& s, const WinogradTiles& tiles
   return winograd_suits(s) && (s.algorithm == ConvAlgorithm::winograd || tiles.count() >= 24);
 }
 
+/// Whether the transformed taps are so many that for a few tiles the plain sum is faster, with as many taps as there are.
+inline bool few_tiles_suit_direct(const ConvolutionShape& s) {
+  return s.algorithm == ConvAlgorithm::automatic && WinogradTiles::large(s.C / s.groups, s.K / s.groups);
+}
+
 template <typename S> using TapsOfGroups = std::vector<WinogradTaps<S>, detail::CachedAllocator<WinogradTaps<S>>>;
 
 /// Weights (K, R, S, C/G) as products take them, group by group; `turned` as those of the input gradient.
@@ -71,7 +76,8 @@ void winograd_convolution(const S* x, Index C, std::span<const Taps> taps, S* y,
   });
 }
 
-/// Weights that are used many times: packed, or for Winograd's algorithm transformed, which takes four times the memory.
+/// Weights that are used many times: packed, or for Winograd's algorithm transformed, which takes four times the memory. Large
+/// ones are both, since for a few tiles it is faster to read the fewer numbers.
 template <typename S>
 class ConvolutionWeights {
  public:
@@ -86,9 +92,8 @@ class ConvolutionWeights {
  private:
   void prepare(const S* weight, const ConvolutionShape& s);
 
-  bool transformed_ = false;
-  Tensor<S> channelwise_;   // (R, S, width, C)
-  PackedGroups<S> groups_;  // transformed or as they are
+  Tensor<S> channelwise_;                // (R, S, width, C)
+  PackedGroups<S> transformed_, packed_;  // a matrix for each group; empty where not needed
 };
 
 template <typename S>
@@ -105,12 +110,9 @@ ConvolutionWeights<S>::ConvolutionWeights(const S* weight, const ConvolutionShap
 
 template <typename S>
 void ConvolutionWeights<S>::prepare(const S* weight, const ConvolutionShape& s) {
-  transformed_ = winograd_suits(s);
-  if (transformed_) {
-    groups_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
-  } else {
-    groups_ = pack_weights(weight, s);
-  }
+  const bool transforms = winograd_suits(s);
+  if (transforms) transformed_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
+  if (!transforms || few_tiles_suit_direct(s)) packed_ = pack_weights(weight, s);
 }
 
 template <typename S>
@@ -119,20 +121,23 @@ void ConvolutionWeights<S>::scale(const S* factor) {
     auto weights = channelwise_.matrix();
     weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
   }
-  for (Packed<S>& group : groups_) {
-    group.scale_columns(factor);
-    factor += group.panels().columns;
+  for (PackedGroups<S>* groups : {&transformed_, &packed_}) {
+    const S* of_group = factor;
+    for (Packed<S>& group : *groups) {
+      group.scale_columns(of_group);
+      of_group += group.panels().columns;
+    }
   }
 }
 
 template <typename S>
 void ConvolutionWeights<S>::convolve(const S* x, S* y, const ConvolutionShape& s, const Epilogue<S>& end) const {
-  if (transformed_) {
-    winograd_convolution(x, s.C, std::span<const Packed<S>>(groups_), y, s.K, forward_tiles(s), end);
-  } else if (!channelwise_.empty()) {
+  if (!channelwise_.empty()) {
     depthwise_convolution(x, channelwise_, y, s, end);
+  } else if (transformed_.empty() || (!packed_.empty() && !winograd_suits(s, forward_tiles(s)))) {
+    direct_convolution(x, packed_, y, with_wide_groups<S>(s), end);
   } else {
-    direct_convolution(x, groups_, y, with_wide_groups<S>(s), end);
+    winograd_convolution(x, s.C, std::span<const Packed<S>>(transformed_), y, s.K, forward_tiles(s), end);
   }
 }
 

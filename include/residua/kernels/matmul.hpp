@@ -172,7 +172,7 @@ class RowTable {
                       Index columns, const Epilogue<S>& end, const Ahead& ahead = {}) const {
     const auto& kernels = micro_kernels<S>();
     const Index tile_rows = kernels.tile_rows[width - 1], tiles = (rows_ + tile_rows - 1) / tile_rows;
-    const Index each = ahead.bytes() / tiles + 1;
+    const Index each = ahead.bytes() / std::max<Index>(1, tiles) + 1;
     // Processors with vectors of 64 bytes foresee rows themselves, and asking for many is dear.
     Ahead rest = vector_size() < 64 || each <= 512 ? ahead : Ahead();
     for (Index tile = 0; tile < tiles; ++tile) {

@@ -38,12 +38,14 @@ struct WinogradTiles {
   Index columns() const { return (size[1] + 3) / 4; }
   Index count() const { return N * rows() * columns(); }
 
+  /// Whether the transformed taps of so many channels are too much for the cache.
+  static bool large(Index C, Index K) { return C * K > 8192; }
+
   /// How many tiles are worked on together: a few that stay in the cache, as products like their rows, or all where they
   /// are not many and the taps are.
   Index at_once(Index C, Index K) const {
-    const bool large = C * K > 8192;
-    const Index most = large && vector_size() == 64 ? 48 : 24;
-    return large && count() <= 128 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
+    const Index most = large(C, K) && vector_size() == 64 ? 48 : 24;
+    return large(C, K) && count() <= 128 ? count() : std::clamp<Index>(count() / 64 * 8, 8, most);
   }
 
   /// A tile: its number, its image, and the row and the column of its first pixel.
@@ -66,11 +68,12 @@ struct WinogradTiles {
   }
 
   /// The rows of images (N, bounds, C) that tiles first … last - 1 begin in, to be asked for while others are multiplied.
-  /// None where channels are many, as then products take so long that memory keeps up.
+  /// None where channels are many, as then products take so long that memory keeps up, or where images are so wide that the
+  /// tiles are only a part of what lies in their rows.
   template <typename S>
   Ahead image_rows(Index first, Index last, const ChannelsOfImages<S>& images, const Index* bounds) const {
     last = std::min(last, count());
-    if (first >= last || images.step != images.channels || images.channels > 64) return {};
+    if (last - first < columns() || images.step != images.channels || images.channels > 64) return {};
     const auto begin = [&](Index tile_row) {
       return (tile_row / rows() * bounds[0] + std::min(tile_row % rows() * 4, bounds[0])) * bounds[1] * images.step;
     };
@@ -185,12 +188,15 @@ template <typename S, typename Panel>
 void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfImages<S>& y, Index groups,
                           const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
   const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups;
-  const auto input = tile_transform<winograd::Input, S>(), output = tile_transform<winograd::Output, S>();
+  const auto input = tile_transform<winograd::Input, S>();
+  const auto output = tile_transform<winograd::Output, S>();
   const detail::OffPool alone(36 * tiles.count() * cg * K < Index{1} << 22);
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
   const Index count = tiles.count(), at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
-  const Index rounds = std::max<Index>(1, count / at_once / 32);  // one after the other, so that each can ask for the next
+  if (count == 0) return;
+  // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
+  const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
     const WinogradDomain<S> v(std::min(at_once, block_end - block), C), m(std::min(at_once, block_end - block), K);
     for (Index first = block; first < block_end; first += at_once) {
@@ -317,7 +323,8 @@ class WinogradWeightGradient {
 
   /// Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
   void transform(Index first, Index last, const WinogradDomain<S>& v, const WinogradDomain<S>& m) const {
-    const auto input = tile_transform<winograd::Input, S>(), gradient = tile_transform<winograd::OutputGradient, S>();
+    const auto input = tile_transform<winograd::Input, S>();
+    const auto gradient = tile_transform<winograd::OutputGradient, S>();
     parallel_ranges(last - first, 8, [&](Index a, Index b) {
       const S* from[36];
       tiles_.for_each(first + a, first + b, [&](const WinogradTiles::Tile& tile) {

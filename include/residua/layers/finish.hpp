@@ -35,21 +35,21 @@ Ending<S> take_finish(const Shape& y, const Tape<S>& tape, Index run = 0) {
   return end;
 }
 
-/// Memory for a norm's result: x's in a prediction; else the sum's, since backward needs x. Of either only where nobody else
-/// holds it.
-template <typename S>
-Tensor<S> memory_for_norm(Tensor<S>& x, Tensor<S>& sum, const Tape<S>& tape) {
-  if (!tape.recording()) return take_over(x);
-  return sum.empty() ? Tensor<S>(x.shape(), uninitialized) : take_over(sum);
-}
-
-/// Likewise for a layer that can only end in a ReLU, and only in a prediction.
+/// Likewise for a layer that can only end in a ReLU, and only where nothing is recorded.
 template <typename S>
 bool take_relu(const Tape<S>& tape) {
   Finish<S>* const finish = tape.finish();
   if (finish == nullptr || finish->sum != nullptr || tape.recording()) return false;
   finish->done = true;
   return finish->relu;
+}
+
+/// Memory for a norm's result: x's where nothing is recorded; else the sum's, since backward needs x. Of either only where
+/// nobody else holds it.
+template <typename S>
+Tensor<S> memory_for_norm(Tensor<S>& x, Tensor<S>& sum, const Tape<S>& tape) {
+  if (!tape.recording()) return take_over(x);
+  return sum.empty() ? Tensor<S>(x.shape(), uninitialized) : take_over(sum);
 }
 
 }  // namespace residua::inline RESIDUA_ABI::detail

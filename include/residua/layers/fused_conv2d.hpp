@@ -26,6 +26,8 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
     return true;
   }
 
+  bool samplewise() const { return true; }
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const auto shape = detail::convolution_shape(options_, x.shape(), tape);
     Tensor<S> y(shape.output(), uninitialized);

@@ -28,6 +28,8 @@ class FusedLinear : public PredictionOnly<FusedLinear<S>, S> {
     return true;
   }
 
+  bool samplewise() const { return true; }
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     detail::check_linear(options_, x.shape(), tape);
     Tensor<S> y(x.shape().with(-1, options_.out_features), uninitialized);

@@ -30,9 +30,11 @@ class ReLU : public Samplewise<ReLU<S>, S> {
   }
 
   /// What forward leaves on the tape, where the layer before has done the ReLU as it wrote its result; see Tape::finish.
+  /// Throws Error where the tape records and that layer did not fill `stopped`.
   static void remember(const Shape& shape, ReluMask stopped, Tape<S>& tape) {
-    if (tape.recording() && stopped.bits.empty() && shape.size() != 0) {
-      tape.fail("ReLU", "expected to be told what it stops by the layer that has done it, got nothing");
+    if (tape.recording() && (stopped.run < 1 || stopped.bits.size() != kernels::relu_bytes(shape.size(), stopped.run))) {
+      tape.fail("ReLU", "expected to be told what it stops by the layer that has done it, got ", stopped.bits.size(),
+                " bytes, in runs of ", stopped.run, ", for ", shape);
     }
     tape.push_for(false, shape, std::move(stopped));
   }

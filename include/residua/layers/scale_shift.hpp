@@ -31,6 +31,8 @@ class ScaleShift : public PredictionOnly<ScaleShift<S>, S> {
     }
   }
 
+  bool samplewise() const { return true; }
+
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const Index C = scale.size();
     detail::check_features("BatchNorm", C, 2, x.shape(), tape);
