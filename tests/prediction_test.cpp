@@ -93,7 +93,8 @@ template <typename F>
 std::vector<Index> batches_seen(F&& around, const Shape& images = {50, 6, 6, 3}) {
   const Threads one(1);
   Batches<double> batches;
-  const Layer<double> net = around(Layer<double>(batches));
+  Sequential<double> net(around(Layer<double>(batches)));
+  while (net.size() < 8) net.add(Identity<double>());  // a network of some depth
   net(normal<double>(images));
   return *batches.seen;
 }
@@ -108,6 +109,14 @@ TEST(Prediction, SmallImagesGoInPiecesOfAtLeastSixteen) {
   EXPECT_EQ(batches_seen(alone, {32, 64, 65, 1}), (std::vector<Index>{32}));
   EXPECT_EQ(batches_seen(alone, {64, 6, 3}), (std::vector<Index>{64}));
   EXPECT_EQ(batches_seen(alone, {0, 6, 6, 3}), (std::vector<Index>{0}));
+}
+
+TEST(Prediction, AFewLayersGoWithoutPieces) {
+  const Batches<double> batches;
+  const Tensor<double> x = normal<double>({50, 6, 6, 3});
+  batches(x);
+  Sequential<double>(batches, Identity<double>())(x);
+  EXPECT_EQ(*batches.seen, (std::vector<Index>{50, 50}));
 }
 
 TEST(Prediction, LayersThatTreatSamplesApartLetPiecesThrough) {
@@ -194,6 +203,7 @@ TEST(Prediction, AnErrorTellsTheShapeOfTheWholeBatch) {
   Random rng(3);
   Sequential<float> net;
   net.add("conv", Conv2d<float>({.in_channels = 4, .out_channels = 3, .kernel_size = 3}, rng));
+  while (net.size() < 8) net.add(ReLU<float>());
   expect_error([&] { net(Tensor<float>(Shape{50, 6, 6, 3})); }, "conv: expected 4 input channels, got 3 (input is [50, 6, 6, 3])");
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <concepts>
+#include <string>
 #include <string_view>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -47,6 +49,17 @@ inline Index pieces_of_batch(const Shape& x) {
   return x.rank() == 4 && x[1] * x[2] <= 64 * 64 ? x[0] / 16 : 1;
 }
 
+/// Whether it has at least so many layers, blocks among them.
+template <typename S, typename Net>
+bool has_layers(const Net& net, Index least) {
+  struct Count : Visitor<S> {
+    Index count = 0;
+    void layer(const std::string&, const std::type_info&, void*) override { ++count; }
+  } layers;
+  walk<S>(net, layers);
+  return layers.count >= least;
+}
+
 /// net(x), piece by piece: what the samples of a piece become on their way through the network stays in the cache. The
 /// cuts depend on the batch alone, so the result is the same for any number of threads.
 template <typename S, typename Net>
@@ -80,7 +93,7 @@ class Network {
   /// up to rounding, as there may be another algorithm for fewer samples.
   Tensor<S> operator()(Tensor<S> x) const {
     const Index pieces = detail::pieces_of_batch(x.shape());
-    if (pieces > 1 && detail::samplewise<S>(self())) {
+    if (pieces > 1 && detail::samplewise<S>(self()) && detail::has_layers<S>(self(), 8)) {  // few do not repay the copies
       try {
         return detail::predict_in_pieces(self(), x, pieces);
       } catch (const Error&) {  // comes again, with the shapes of the whole batch
@@ -91,7 +104,8 @@ class Network {
   }
 
   /// Whether, as it predicts, each sample's output (a sample is a position of the first axis) depends on this sample alone.
-  /// A large batch of small images is then predicted in pieces, whose forwards may run in several threads at once.
+  /// A network of some depth then predicts a large batch of small images in pieces, whose forwards may run in several threads
+  /// at once.
   bool samplewise() const { return false; }
 
   /// Shared handles of all parameters, in visiting order.
