@@ -283,7 +283,7 @@ class WinogradWeightGradient {
   void run() const {
     const Index count = tiles_.count();
     const Index parts = 32 * cg_ * kg_ <= count * (cg_ + kg_) ? std::clamp<Index>(count / 32, 1, 16) : 1;
-    const Index at_once = parts == 1 ? 128 : 32, size = blocks() * block_size();
+    const Index at_once = parts > 1 ? 32 : WinogradTiles::large(cg_, kg_) ? 128 : 64, size = blocks() * block_size();
     if (count <= at_once) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
     S* const sum = sums.data();

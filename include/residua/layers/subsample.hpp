@@ -3,6 +3,7 @@
 
 #include <residua/core/layer.hpp>
 #include <residua/core/options.hpp>
+#include <residua/core/threads.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -34,9 +35,9 @@ class Subsample : public Samplewise<Subsample<S>, S> {
     if (x.rank() != 4 || x.dim(-1) != options.in_channels || x.empty()) {
       tape.fail("Subsample", "expected an input [N, H, W, ", options.in_channels, "] that is not empty, got ", x.shape());
     }
-    Tensor<S> y(out_shape(x.shape()));
-    S* const to = y.data();
-    for_each_pixel(x.shape(), [&](Index small, Index large) { std::copy_n(x.cdata() + large, x.features(), to + small); });
+    Tensor<S> y(out_shape(x.shape()), uninitialized);
+    const S* const from = x.cdata();
+    fill(y, x.shape(), [&](Index small, Index large, S* to) { std::copy_n(from + large, x.features(), to + small); });
     tape.push_for(false, x.shape());
     return y;
   }
@@ -45,9 +46,9 @@ class Subsample : public Samplewise<Subsample<S>, S> {
     const auto shape = tape.template pop<Shape>();
     if (!tape.output_gradient()) return {};
     detail::check_gradient("Subsample", dy, out_shape(shape), tape);
-    Tensor<S> dx(shape);
-    S* const to = dx.data();
-    for_each_pixel(shape, [&](Index small, Index large) { std::copy_n(dy.cdata() + small, shape[3], to + large); });
+    Tensor<S> dx(shape, uninitialized);
+    const S* const from = dy.cdata();
+    fill(dx, shape, [&](Index small, Index large, S* to) { std::copy_n(from + small, shape[3], to + large); });
     return dx;
   }
 
@@ -58,19 +59,21 @@ class Subsample : public Samplewise<Subsample<S>, S> {
     return {x[0], (x[1] - 1) / options.stride.height + 1, (x[2] - 1) / options.stride.width + 1, options.out_channels};
   }
 
-  /// f(position in y, position in x) of the first channel of each pixel that is kept.
+  /// Zeros, and then copy(position in y, position in x, result's memory) of the first channel of each pixel that is kept.
   template <typename F>
-  void for_each_pixel(const Shape& x, F&& f) const {
+  void fill(Tensor<S>& result, const Shape& x, F&& copy) const {
     const Shape y = out_shape(x);
-    const Index front = (options.out_channels - options.in_channels) / 2;
-    for (Index n = 0; n < y[0]; ++n) {
+    const Index front = (options.out_channels - options.in_channels) / 2, size = result.size() / x[0];
+    S* const to = result.data();
+    parallel_for(x[0], [&](Index n) {
+      std::fill_n(to + n * size, size, S(0));
       for (Index i = 0; i < y[1]; ++i) {
         for (Index j = 0; j < y[2]; ++j) {
-          f(((n * y[1] + i) * y[2] + j) * y[3] + front,
-            ((n * x[1] + i * options.stride.height) * x[2] + j * options.stride.width) * x[3]);
+          copy(((n * y[1] + i) * y[2] + j) * y[3] + front,
+               ((n * x[1] + i * options.stride.height) * x[2] + j * options.stride.width) * x[3], to);
         }
       }
-    }
+    });
   }
 };
 
