@@ -11,6 +11,7 @@
 #include <residua/blocks/gradient_checkpoint.hpp>
 #include <residua/blocks/layer_scale.hpp>
 #include <residua/blocks/repeat.hpp>
+#include <residua/blocks/trunk.hpp>
 #include <residua/models/cifar_resnet.hpp>
 #include <residua/residua.hpp>
 
@@ -65,6 +66,13 @@ struct Named : Sequential<double> {
   explicit Named(Layer<double> layer) { add("inner", std::move(layer)); }
 };
 
+/// A network of some depth: a shallow one is never predicted in pieces.
+Sequential<double> deep(Layer<double> first) {
+  Sequential<double> net(std::move(first));
+  while (net.size() < 8) net.add(Identity<double>());
+  return net;
+}
+
 /// What net(x) is to be: the whole batch at once.
 template <typename S, typename Net>
 Tensor<S> whole(const Net& net, const Tensor<S>& x) {
@@ -93,9 +101,7 @@ template <typename F>
 std::vector<Index> batches_seen(F&& around, const Shape& images = {50, 6, 6, 3}) {
   const Threads one(1);
   Batches<double> batches;
-  Sequential<double> net(around(Layer<double>(batches)));
-  while (net.size() < 8) net.add(Identity<double>());  // a network of some depth
-  net(normal<double>(images));
+  deep(around(Layer<double>(batches)))(normal<double>(images));
   return *batches.seen;
 }
 
@@ -160,6 +166,7 @@ TEST(Prediction, LayersThatMixSamplesKeepTheBatchWhole) {
         Checkpoint<double>(layer),
         Concat<double>().add("a", layer),
         LayerScale<double>({.num_features = 3}, layer),
+        Trunk<double>().add("a", layer),
     };
     for (const auto& net : around) {
       EXPECT_FALSE(net.samplewise());
@@ -168,12 +175,15 @@ TEST(Prediction, LayersThatMixSamplesKeepTheBatchWhole) {
   }
   EXPECT_FALSE(Layer<double>(CenteredSequential(ReLU<double>())).samplewise());
   EXPECT_FALSE(Layer<double>(CenteredBlock()).samplewise());
+  EXPECT_EQ(batches_seen([](Layer<double> layer) { return Sequential<double>(layer, Centered<double>()); }), together);
   const Tensor<double> x = normal<double>({50, 6, 6, 3});
-  expect_as_whole(Layer<double>(Centered<double>()), x);
-  expect_as_whole(Layer<double>(CenteredSequential(ReLU<double>())), x);
-  expect_as_whole(Softmax<double>({.dim = 0}), x);
+  expect_as_whole(deep(Centered<double>()), x);
+  expect_as_whole(deep(CenteredSequential(ReLU<double>())), x);
+  expect_as_whole(deep(CenteredBlock()), x);
+  expect_as_whole(deep(Softmax<double>({.dim = 0})), x);
+  expect_as_whole(deep(BatchNorm<double>({.num_features = 3, .track_running_stats = false})), x);
   // Of 16 rows at once this would be another norm, and no error.
-  const Sequential<double> rows(Flatten<double>(), LayerNorm<double>({16, 12}));
+  const Sequential<double> rows = deep(Sequential<double>(Flatten<double>(), LayerNorm<double>({16, 12})));
   expect_error([&] { rows(normal<double>({32, 2, 2, 3})); }, "[32, 12]");
 }
 
@@ -203,7 +213,7 @@ TEST(Prediction, AnErrorTellsTheShapeOfTheWholeBatch) {
   Random rng(3);
   Sequential<float> net;
   net.add("conv", Conv2d<float>({.in_channels = 4, .out_channels = 3, .kernel_size = 3}, rng));
-  while (net.size() < 8) net.add(ReLU<float>());
+  while (net.size() < 8) net.add(ReLU<float>());  // a network of some depth
   expect_error([&] { net(Tensor<float>(Shape{50, 6, 6, 3})); }, "conv: expected 4 input channels, got 3 (input is [50, 6, 6, 3])");
 }
 

@@ -187,14 +187,14 @@ PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
 template <typename S, typename Panel>
 void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfImages<S>& y, Index groups,
                           const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
-  const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups;
+  const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups, count = tiles.count();
+  if (count == 0) return;
   const auto input = tile_transform<winograd::Input, S>();
   const auto output = tile_transform<winograd::Output, S>();
-  const detail::OffPool alone(36 * tiles.count() * cg * K < Index{1} << 22);
+  const detail::OffPool alone(36 * count * cg * K < Index{1} << 22);
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
-  const Index count = tiles.count(), at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
-  if (count == 0) return;
+  const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
