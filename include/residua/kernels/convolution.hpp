@@ -61,18 +61,17 @@ TapsOfGroups<S> taps_of_groups(const S* weight, const ConvolutionShape& s, bool 
 /// transforms stays in the cache.
 inline Index groups_at_once(Index groups, Index cg, Index kg) { return std::clamp<Index>(64 / std::max(cg, kg), 1, groups); }
 
-/// Winograd's algorithm with each group's `taps`, transformed or as they are.   x (N, other, C), y (N, size, K)
-template <typename S, typename Taps>
-void winograd_convolution(const S* x, Index C, std::span<const Taps> taps, S* y, Index K, const WinogradTiles& tiles,
+/// Winograd's algorithm for all groups.   x (N, other, C), y (N, size, K)
+template <typename S>
+void winograd_convolution(const S* x, Index C, const WinogradGroups<S>& weights, S* y, Index K, const WinogradTiles& tiles,
                           const Epilogue<S>& end) {
-  const Index groups = static_cast<Index>(taps.size()), cg = C / groups, kg = K / groups;
+  const Index groups = weights.count(), cg = C / groups, kg = K / groups;
   parallel_ranges(groups, groups_at_once(groups, cg, kg), [&](Index first, Index last) {
     const Index count = last - first;
     Epilogue<S> finish = end;
     if (end.bias != nullptr) finish.bias = end.bias + first * kg;
-    winograd_convolution<S>({x + first * cg, count * cg, C},
-                            taps.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-                            {y + first * kg, count * kg, K}, tiles, finish);
+    winograd_convolution<S>({x + first * cg, count * cg, C}, weights.part(first, last), {y + first * kg, count * kg, K},
+                            tiles, finish);
   });
 }
 
@@ -137,7 +136,7 @@ void ConvolutionWeights<S>::convolve(const S* x, S* y, const ConvolutionShape& s
   } else if (transformed_.empty() || (!packed_.empty() && !winograd_suits(s, forward_tiles(s)))) {
     direct_convolution(x, packed_, y, with_wide_groups<S>(s), end);
   } else {
-    winograd_convolution(x, s.C, std::span<const Packed<S>>(transformed_), y, s.K, forward_tiles(s), end);
+    winograd_convolution<S>(x, s.C, {{}, transformed_}, y, s.K, forward_tiles(s), end);
   }
 }
 
@@ -151,7 +150,7 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
     convolution(x, widened(weight, s, wide).cdata(), y, wide, end);
   } else if (winograd_suits(s, forward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
-    winograd_convolution(x, s.C, std::span(taps), y, s.K, forward_tiles(s), end);
+    winograd_convolution<S>(x, s.C, {taps, {}}, y, s.K, forward_tiles(s), end);
   } else {
     direct_convolution(x, pack_weights(weight, s, is_one_unit(s)), y, s, end);
   }
@@ -168,7 +167,7 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
     convolution_input_gradient(dy, widened(weight, s, wide).cdata(), dx, wide);
   } else if (winograd_suits(s, backward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, true);
-    winograd_convolution(dy, s.K, std::span(taps), dx, s.C, backward_tiles(s), {});
+    winograd_convolution<S>(dy, s.K, {taps, {}}, dx, s.C, backward_tiles(s), {});
   } else {
     direct_input_gradient(dy, weight, dx, s);
   }

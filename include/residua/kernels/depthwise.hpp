@@ -94,18 +94,41 @@ RESIDUA_INLINE void add_groups(const DepthwiseRows<S>& rows, const S* const* x, 
   (add_row<bytes, row, Index(sizeof...(i)), i>(rows, x, weights, c, channels, sum), ...);
 }
 
-template <Index bytes, Index taps, Index width, typename S>
-RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
-                           Epilogue<S> end) {
+/// The same for all rows of taps.
+template <Index bytes, Index row, Index width, typename S, typename V>
+RESIDUA_INLINE void add_rows(const DepthwiseRows<S>& rows, const S* const* weights, Index c, Index channels,
+                             V (&sum)[depthwise_pixels]) {
+  for (Index r = 0; r < rows.count; ++r) {
+    add_groups<bytes, row>(rows, rows.pixels[r], weights[r], c, channels, sum, std::make_integer_sequence<Index, width>());
+  }
+}
+
+/// The same by the loops that suit the groups and the row of taps, 0 where they are not neighbours. Short vectors are too few
+/// to keep the taps of a row, or the channels of a group.
+template <Index bytes, typename S, typename V>
+RESIDUA_INLINE void add_suitable_rows(Index row, Index width, const DepthwiseRows<S>& rows, const S* const* weights, Index c,
+                                      Index channels, V (&sum)[depthwise_pixels]) {
+  if constexpr (bytes > 16) {
+    if (row == 3 && width == 1) return add_rows<bytes, 3, 1>(rows, weights, c, channels, sum);
+    if (row == 7 && width == 1) return add_rows<bytes, 7, 1>(rows, weights, c, channels, sum);
+  }
+  if constexpr (bytes == 64) {
+    if (width == 8) return add_rows<bytes, 3, 8>(rows, weights, c, channels, sum);
+    if (width == 4 && row == 3) return add_rows<bytes, 3, 4>(rows, weights, c, channels, sum);
+    if (width == 4) return add_rows<bytes, 0, 4>(rows, weights, c, channels, sum);
+  }
+  add_rows<bytes, 0, 1>(rows, weights, c, channels, sum);
+}
+
+template <Index bytes, typename S>
+RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y, Epilogue<S> end) {
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
+  const Index row = rows.step == 1 && rows.dilation == 1 ? rows.taps : 0, width = rows.width;
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
-    for (Index r = 0; r < rows.count; ++r) {
-      add_groups<bytes, taps>(rows, rows.pixels[r], weights[r], c, channels, sum,
-                              std::make_integer_sequence<Index, width>());
-    }
+    add_suitable_rows<bytes>(row, width, rows, weights, c, channels, sum);
     if (end.bias != nullptr) {
       const V bias = *reinterpret_cast<const InMemory*>(end.bias + c);
       RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) sum[p] += bias;
@@ -119,11 +142,25 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
     if (channels - c >= lanes) {
       RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) *reinterpret_cast<InMemory*>(y[p] + c) = sum[p];
     } else {
-      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-        const V last = sum[p];
-        std::memcpy(y[p] + c, &last, static_cast<std::size_t>(channels - c) * sizeof(S));
-      }
+      S last[depthwise_pixels][lanes];
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) *reinterpret_cast<InMemory*>(last[p]) = sum[p];
+      for (int p = 0; p < depthwise_pixels; ++p) copy_part(last[p], channels - c, y[p] + c);
     }
+  }
+}
+
+/// to[l] += v[l] for the first `count` lanes, or all where that is more.
+template <Index bytes, typename S, typename V>
+RESIDUA_INLINE void add_to(S* to, const V& v, Index count) {
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  constexpr Index lanes = bytes / Index(sizeof(S));
+  const V total = *reinterpret_cast<const InMemory*>(to) + v;
+  if (count >= lanes) {
+    *reinterpret_cast<InMemory*>(to) = total;
+  } else {
+    S part[lanes];
+    *reinterpret_cast<InMemory*>(part) = total;
+    copy_part(part, count, to);
   }
 }
 
@@ -146,27 +183,24 @@ RESIDUA_INLINE void add_taps(const S* const* const* pixels, Index c, Index chann
       RESIDUA_UNROLL for (int s = 0; s < row - 1; ++s) window[r][s] = window[r][s + 1];
     }
   }
-  const Index bytes_left = std::min(bytes, (channels - c) * Index(sizeof(S)));
   RESIDUA_UNROLL for (int r = 0; r < some; ++r) {
-    RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
-      S* const to = sums[r] + s * channels + c;
-      const V total = *reinterpret_cast<const InMemory*>(to) + sum[r][s];
-      std::memcpy(to, &total, static_cast<std::size_t>(bytes_left));
-    }
+    RESIDUA_UNROLL for (int s = 0; s < row; ++s) add_to<bytes>(sums[r] + s * channels + c, sum[r][s], channels - c);
   }
 }
 
-template <Index bytes, Index row, typename S>
+template <Index bytes, typename S>
 RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels, S* const* sums) {
-  typedef S V __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
-  constexpr Index lanes = bytes / Index(sizeof(S));
-  constexpr Index some = row == 3 ? 3 : 1;  // rows at once: as many sums as keep the processor busy
-  for (Index c = 0; c < channels; c += lanes) {
-    const Index count = std::min(lanes, channels - c);
+  typedef S V __attribute__((vector_size(bytes)));
+  typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
+  const Index row = bytes > 16 && rows.step == 1 && rows.dilation == 1 ? rows.taps : 0;
+  for (Index c = 0; c < channels; c += bytes / Index(sizeof(S))) {
     Index r = 0;
-    if constexpr (row > 0) {
-      for (; r + some <= rows.count; r += some) {
-        add_taps<bytes, row, some>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
+    if constexpr (bytes > 16) {  // as many rows at once as keep the processor busy
+      for (; row == 3 && r + 3 <= rows.count; r += 3) {
+        add_taps<bytes, 3, 3>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
+      }
+      for (; row == 7 && r < rows.count; ++r) {
+        add_taps<bytes, 7, 1>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
       }
     }
     for (; r < rows.count; ++r) {
@@ -175,18 +209,13 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
         const S* d = dy + c;
         V sum[depthwise_taps] = {};
         for (Index p = 0; p < dy_pixels; ++p, x += rows.step, d += channels) {
-          const V v = *reinterpret_cast<const V*>(d);
+          const V v = *reinterpret_cast<const InMemory*>(d);
           RESIDUA_UNROLL for (int t = 0; t < depthwise_taps; ++t) {
-            sum[t] += *reinterpret_cast<const V*>(x[t * rows.dilation] + c) * v;
+            sum[t] += *reinterpret_cast<const InMemory*>(x[t * rows.dilation] + c) * v;
           }
         }
         RESIDUA_UNROLL for (int t = 0; t < depthwise_taps; ++t) {
-          S* const to = sums[r] + (s + t) * channels + c;
-          if (count == lanes) {
-            *reinterpret_cast<V*>(to) += sum[t];
-          } else {
-            for (Index l = 0; l < count; ++l) to[l] += sum[t][l];
-          }
+          add_to<bytes>(sums[r] + (s + t) * channels + c, sum[t], channels - c);
         }
       }
     }
@@ -195,37 +224,15 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
 
 }  // namespace depthwise
 
-// Short vectors are too few to keep the taps of a row, or the channels of a group.
 #define RESIDUA_DEPTHWISE(ISA, TARGET, BYTES)                                                                        \
   template <typename S>                                                                                              \
   TARGET void depthwise_pixels_##ISA(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,    \
                                      Epilogue<S> end) {                                                              \
-    const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
-    if constexpr (BYTES == 64) {                                                                                     \
-      if (rows.width == 8) return depthwise::pixels<BYTES, 3, 8>(rows, weights, channels, y, end);                   \
-      if (rows.width == 4 && neighbours && rows.taps == 3) {                                                         \
-        return depthwise::pixels<BYTES, 3, 4>(rows, weights, channels, y, end);                                      \
-      }                                                                                                              \
-      if (rows.width == 4) return depthwise::pixels<BYTES, 0, 4>(rows, weights, channels, y, end);                   \
-    }                                                                                                                \
-    if (neighbours && rows.taps == 3) {                                                                              \
-      depthwise::pixels<BYTES, 3, 1>(rows, weights, channels, y, end);                                               \
-    } else if (neighbours && rows.taps == 7) {                                                                       \
-      depthwise::pixels<BYTES, 7, 1>(rows, weights, channels, y, end);                                               \
-    } else {                                                                                                         \
-      depthwise::pixels<BYTES, 0, 1>(rows, weights, channels, y, end);                                               \
-    }                                                                                                                \
+    depthwise::pixels<BYTES>(rows, weights, channels, y, end);                                                       \
   }                                                                                                                  \
   template <typename S>                                                                                              \
   TARGET void depthwise_taps_##ISA(DepthwiseRows<S> rows, Index channels, const S* dy, Index n, S* const* sums) {    \
-    const bool neighbours = BYTES > 16 && rows.step == 1 && rows.dilation == 1;                                      \
-    if (neighbours && rows.taps == 3) {                                                                              \
-      depthwise::taps<BYTES, 3>(rows, channels, dy, n, sums);                                                        \
-    } else if (neighbours && rows.taps == 7) {                                                                       \
-      depthwise::taps<BYTES, 7>(rows, channels, dy, n, sums);                                                        \
-    } else {                                                                                                         \
-      depthwise::taps<BYTES, 0>(rows, channels, dy, n, sums);                                                        \
-    }                                                                                                                \
+    depthwise::taps<BYTES>(rows, channels, dy, n, sums);                                                             \
   }
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_DEPTHWISE)
 #undef RESIDUA_DEPTHWISE

@@ -118,7 +118,7 @@ class Packed {
   }
 
   /// Fills rows first … first + count - 1 with those of b.
-  void fill(Index first, Index count, const RightSide<S>& b) {
+  [[gnu::noinline]] void fill(Index first, Index count, const RightSide<S>& b) {
     S* const data = data_.data();
     const detail::OffPool alone(count * panels_.columns < Index{1} << 16);
     parallel_for(panels_.count(), [&](Index p) {
@@ -149,23 +149,18 @@ class Packed {
 template <typename S>
 class RowTable {
  public:
-  explicit RowTable(Index capacity) {
-    a_.reserve(static_cast<std::size_t>(capacity + most_in_tile - 1));
-    c_.reserve(static_cast<std::size_t>(capacity + most_in_tile - 1));
-  }
+  explicit RowTable(Index capacity)
+      : a_(static_cast<std::size_t>(capacity + most_in_tile - 1)), c_(static_cast<std::size_t>(capacity + most_in_tile - 1)) {}
 
-  void add(const S* a, S* c) {
-    a_.push_back(a);
-    c_.push_back(c);
-  }
+  /// At most as many as there is capacity for.
+  void add(const S* a, S* c) { set(rows_++, a, c); }
 
   /// Must follow the last row: what fills up the last tile, a row of a and a row of c that nobody wants.
   void end(const S* a, S* c) {
-    rows_ = static_cast<Index>(a_.size());
-    for (Index i = 1; i < most_in_tile; ++i) add(a, c);
+    for (Index i = 0; i + 1 < most_in_tile; ++i) set(rows_ + i, a, c);
   }
   /// The same with the last row once more, where it is no harm to write it again.
-  void end() { end(a_.back(), c_.back()); }
+  void end() { end(a_[static_cast<std::size_t>(rows_ - 1)], c_[static_cast<std::size_t>(rows_ - 1)]); }
 
   /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
   void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
@@ -220,6 +215,11 @@ class RowTable {
   }
 
  private:
+  void set(Index row, const S* a, S* c) {
+    a_[static_cast<std::size_t>(row)] = a;
+    c_[static_cast<std::size_t>(row)] = c;
+  }
+
   std::vector<const S*, detail::CachedAllocator<const S*>> a_;
   std::vector<S*, detail::CachedAllocator<S*>> c_;
   Index rows_ = 0;

@@ -50,6 +50,15 @@ constexpr Index rows_of_outer_tile(Index bytes, int width) {
 }
 inline constexpr Index most_in_tile = 8;
 
+/// The end of a tile that is not whole: `columns` elements of one of its rows, one by one. Once for all kernels.
+template <typename S>
+[[gnu::noinline]] void store_part(const S* part, Index columns, S* to, bool accumulate, bool relu) {
+  for (Index v = 0; v < columns; ++v) {
+    const S value = part[v] + (accumulate ? to[v] : S(0));
+    to[v] = relu && value < 0 ? S(0) : value;
+  }
+}
+
 // Whole vectors are read beyond the last column; every tensor's memory has that slack.
 #define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
   template <typename S, int V>                                                                                       \
@@ -80,24 +89,27 @@ inline constexpr Index most_in_tile = 8;
       }                                                                                                              \
     }                                                                                                                \
     if (columns < V * lanes) {                                                                                       \
-      S part[V * lanes];                                                                                             \
+      S part[ROWS][V * lanes];                                                                                       \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
-        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part + v * lanes) = sum[i][v];         \
-        for (Index v = 0; v < columns; ++v) {                                                                        \
-          S& to = c[i][first + v];                                                                                   \
-          const S value = part[v] + (end.accumulate ? to : S(0));                                                    \
-          to = end.relu && value < 0 ? S(0) : value;                                                                 \
-        }                                                                                                            \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part[i] + v * lanes) = sum[i][v];      \
       }                                                                                                              \
+      for (int i = 0; i < ROWS; ++i) store_part(part[i], columns, c[i] + first, end.accumulate, end.relu);           \
       return;                                                                                                        \
+    }                                                                                                                \
+    if (end.accumulate) {                                                                                            \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        const S* const to = c[i] + first;                                                                            \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);    \
+      }                                                                                                              \
+    }                                                                                                                \
+    if (end.relu) {                                                                                                  \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] = sum[i][v] < 0 ? Vector{} : sum[i][v];                 \
+      }                                                                                                              \
     }                                                                                                                \
     RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
       S* const to = c[i] + first;                                                                                    \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
-        if (end.accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);                           \
-        if (end.relu) sum[i][v] = sum[i][v] < 0 ? Vector{} : sum[i][v];                                              \
-        *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];                                                      \
-      }                                                                                                              \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];             \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
@@ -115,17 +127,19 @@ inline constexpr Index most_in_tile = 8;
         RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                  \
       }                                                                                                              \
     }                                                                                                                \
-    S part[ROWS][V * lanes];                                                                                         \
-    const bool whole = rows == ROWS && columns >= V * lanes;                                                         \
-    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
-      S* const to = whole ? c + i * ldc : part[i];                                                                   \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
-        if (whole && accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);                      \
-        *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];                                                      \
+    if (rows < ROWS || columns < V * lanes) {                                                                        \
+      S part[ROWS][V * lanes];                                                                                       \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part[i] + v * lanes) = sum[i][v];      \
       }                                                                                                              \
+      for (Index i = 0; i < rows; ++i) store_part(part[i], std::min(columns, V * lanes), c + i * ldc, accumulate, false);\
+      return;                                                                                                        \
     }                                                                                                                \
-    for (Index i = 0; !whole && i < rows; ++i) {                                                                     \
-      for (Index v = 0; v < columns; ++v) c[i * ldc + v] = part[i][v] + (accumulate ? c[i * ldc + v] : S(0));        \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i, c += ldc) {                                                        \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
+        if (accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(c + v * lanes);                                \
+        *reinterpret_cast<Vector*>(c + v * lanes) = sum[i][v];                                                       \
+      }                                                                                                              \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
@@ -146,7 +160,7 @@ RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_MICRO_KERNELS)
 
 /// The best kernels this processor runs.
 template <typename S>
-const MicroKernels<S>& micro_kernels() {
+[[gnu::noinline]] const MicroKernels<S>& micro_kernels() {
   return RESIDUA_BEST(micro_kernels, S);
 }
 

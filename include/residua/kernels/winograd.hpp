@@ -182,11 +182,26 @@ PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
   return all;
 }
 
+/// The taps of some groups: as they are, or transformed before as winograd_weights does it.
+template <typename S>
+struct WinogradGroups {
+  std::span<const WinogradTaps<S>> taps;
+  std::span<const Packed<S>> transformed;  // one of the two is empty
+
+  Index count() const { return static_cast<Index>(std::max(taps.size(), transformed.size())); }
+  WinogradGroups part(Index first, Index last) const {
+    const auto of = [&](auto all) {
+      return all.empty() ? all : all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
+    };
+    return {of(taps), of(transformed)};
+  }
+};
+
 /// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
-/// `panel(g, p, use)` calls use(panel p of group g's transformed taps), (36, winograd_rows(C/G), width · lanes).
-template <typename S, typename Panel>
-void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfImages<S>& y, Index groups,
-                          const WinogradTiles& tiles, const Epilogue<S>& end, Panel&& panel) {
+template <typename S>
+void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGroups<S>& weights,
+                          const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
+  const Index groups = weights.count();
   const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups, count = tiles.count();
   if (count == 0) return;
   const auto input = tile_transform<winograd::Input, S>();
@@ -195,6 +210,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
   const Tensor<S> zeros(Shape{C});
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
+  if (weights.transformed.empty() && at_once < count) {
+    const PackedGroups<S> u = winograd_weights(weights.taps);
+    return winograd_convolution<S>(x, {{}, u}, y, tiles, end);
+  }
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
@@ -216,15 +235,17 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
       const Index all_panels = groups * panels.count();
       parallel_for(all_panels, [&](Index i) {
         const Index g = i / panels.count(), p = i % panels.count();
-        const Index column = panels.first_column(p), width = panels.width_of(p);
-        panel(g, p, [&](const S* u) {
-          parallel_for(36, [&](Index f) {
-            source.part(i * 36 + f, all_panels * 36).ask();
-            result.part(i * 36 + f, all_panels * 36).ask_to_write();
-            const Index tap = v.offset(f) + g * cg;
-            rows.multiply_panel(&tap, 1, cg, u + f * winograd_rows(cg) * width * panels.lanes, width,
-                                m.offset(f) + g * kg + column, panels.columns_of(p), {});
-          });
+        const Index column = panels.first_column(p), width = panels.width_of(p), size = winograd_rows(cg) * width * panels.lanes;
+        const auto group = static_cast<std::size_t>(g);
+        const bool as_they_are = weights.transformed.empty();  // needed once, and may stay in the cache until then
+        Tensor<S> own(Shape{as_they_are ? 36 : 0, size}, uninitialized);
+        if (as_they_are) weights.taps[group].transform(p, own.data());
+        const S* const u = as_they_are ? own.cdata() : weights.transformed[group].panel(p);
+        parallel_for(36, [&](Index f) {
+          source.part(i * 36 + f, all_panels * 36).ask();
+          result.part(i * 36 + f, all_panels * 36).ask_to_write();
+          const Index tap = v.offset(f) + g * cg;
+          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, panels.columns_of(p), {});
         });
       });
       parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
@@ -237,32 +258,6 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const ChannelsOfIm
         });
       });
     }
-  });
-}
-
-/// The same with each group's taps transformed before.
-template <typename S>
-void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const Packed<S>> u, const ChannelsOfImages<S>& y,
-                          const WinogradTiles& tiles, const Epilogue<S>& end) {
-  winograd_convolution(x, y, static_cast<Index>(u.size()), tiles, end, [&](Index g, Index p, auto&& use) {
-    use(u[static_cast<std::size_t>(g)].panel(p));
-  });
-}
-
-/// The same with each group's taps as they are.
-template <typename S>
-void winograd_convolution(const ChannelsOfImages<const S>& x, std::span<const WinogradTaps<S>> taps,
-                          const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
-  if (tiles.at_once(taps[0].rows, taps[0].columns) < tiles.count()) {
-    const PackedGroups<S> u = winograd_weights(taps);
-    return winograd_convolution(x, std::span<const Packed<S>>(u), y, tiles, end);
-  }
-  const Panels<S> panels = taps[0].panels();  // each is needed once, and may stay in the cache until then
-  winograd_convolution(x, y, static_cast<Index>(taps.size()), tiles, end, [&](Index g, Index p, auto&& use) {
-    const WinogradTaps<S>& of_group = taps[static_cast<std::size_t>(g)];
-    Tensor<S> u(Shape{36, winograd_rows(of_group.rows), panels.width_of(p) * panels.lanes}, uninitialized);
-    of_group.transform(p, u.data());
-    use(u.cdata());
   });
 }
 

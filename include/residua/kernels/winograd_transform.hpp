@@ -1,10 +1,10 @@
 // Winograd's transforms of one tile: Bᵀ d B, Aᵀ m A, G g Gᵀ and their adjoints. See winograd.hpp.
 #pragma once
 
-#include <cstring>
 #include <numbers>
 #include <type_traits>
 
+#include <residua/core/pack.hpp>
 #include <residua/kernels/microkernel.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
@@ -142,9 +142,9 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
     if (channels - c >= lanes) {
       RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(to[e] + c) = whole[e];
     } else {
-      for (int e = 0; e < m * m; ++e) {
-        std::memcpy(to[e] + c, &whole[e], static_cast<std::size_t>(channels - c) * sizeof(S));
-      }
+      S last[m * m][lanes];
+      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(last[e]) = whole[e];
+      for (int e = 0; e < m * m; ++e) copy_part(last[e], channels - c, to[e] + c);
     }
   }
 }
