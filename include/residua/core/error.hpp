@@ -28,8 +28,7 @@ struct Printable {
   const void* value;
   void (*print)(std::ostream&, const void*);
 
-  template <std::size_t n>
-  Printable(const char (&text)[n])
+  Printable(const char* text)
       : value(text), print([](std::ostream& out, const void* p) { out << static_cast<const char*>(p); }) {}
   template <typename T>
   Printable(const T& v)

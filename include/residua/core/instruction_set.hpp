@@ -47,7 +47,7 @@ namespace residua::inline RESIDUA_ABI::kernels {
 #define RESIDUA_INLINE_LAMBDA __attribute__((always_inline))  // after its parameters
 
 /// The bytes of a vector of the best instruction set that this processor has: 64 with AVX-512, 32 with AVX2, else 16.
-inline Index vector_size() {
+[[gnu::noinline]] inline Index vector_size() {
 #if defined(__x86_64__)
   static const Index size = __builtin_cpu_supports("avx512f")                                   ? 64
                             : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 32

@@ -68,40 +68,14 @@ inline void pause_briefly() {
 /// there, and whichever first needs a size gets it for all: later calls find what they need, whatever thread they run on.
 class MemoryCache {
  public:
-  static MemoryCache& instance() {
+  [[gnu::noinline]] static MemoryCache& instance() {
     static MemoryCache* cache = new MemoryCache;  // never destroyed: tensors with static lifetime may outlive any order
     return *cache;
   }
 
-  Block* acquire(std::size_t bytes) {
-    const std::size_t bin = bin_of(bytes);
-    const ParallelPlace place = parallel_place();
-    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number;
-    {
-      const auto lock = locked();
-      if (free_.size() < place.of + 1) free_.resize(place.of + 1);
-      if (Block* block = free_[home][bin]) {
-        free_[home][bin] = block->next;
-        statistics_.cached -= size_of(bin);
-        count_live(size_of(bin));
-        block->owners.store(1, std::memory_order_relaxed);
-        return block;
-      }
-    }
-    for (std::uint32_t other = 1; other <= place.of; ++other) {
-      if (other != home) release(create(bin, other));
-    }
-    return create(bin, home);
-  }
-
-  void release(Block* block) {
-    const auto lock = locked();
-    const std::size_t size = size_of(block->bin);
-    statistics_.live -= size;
-    statistics_.cached += size;
-    block->next = std::exchange(free_[block->home][block->bin], block);
-    trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
-  }
+  // Static and not inlined, as tensors begin and end in many places: what each of them costs the compiler adds up.
+  [[gnu::noinline]] static Block* acquire(std::size_t bytes) { return instance().take(bytes); }
+  [[gnu::noinline]] static void release(Block* block) { instance().take_back(block); }
 
   /// Gives all free memory back to the system.
   void clear() {
@@ -137,12 +111,42 @@ class MemoryCache {
     ++statistics_.copies;
   }
 
-  MemoryStatistics statistics() {
+  [[gnu::noinline]] MemoryStatistics statistics() {
     std::lock_guard lock(mutex_);
     return statistics_;
   }
 
  private:
+  Block* take(std::size_t bytes) {
+    const std::size_t bin = bin_of(bytes);
+    const ParallelPlace place = parallel_place();
+    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number;
+    {
+      const auto lock = locked();
+      if (free_.size() < place.of + 1) free_.resize(place.of + 1);
+      if (Block* block = free_[home][bin]) {
+        free_[home][bin] = block->next;
+        statistics_.cached -= size_of(bin);
+        count_live(size_of(bin));
+        block->owners.store(1, std::memory_order_relaxed);
+        return block;
+      }
+    }
+    for (std::uint32_t other = 1; other <= place.of; ++other) {
+      if (other != home) take_back(create(bin, other));
+    }
+    return create(bin, home);
+  }
+
+  void take_back(Block* block) {
+    const auto lock = locked();
+    const std::size_t size = size_of(block->bin);
+    statistics_.live -= size;
+    statistics_.cached += size;
+    block->next = std::exchange(free_[block->home][block->bin], block);
+    trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
+  }
+
   /// The lock is held for a few instructions: whoever finds it taken tries again before going to sleep.
   std::unique_lock<std::mutex> locked() {
     for (int attempt = 0; attempt < 100; ++attempt) {
@@ -227,7 +231,7 @@ class MemoryCache {
 class Storage {
  public:
   Storage() = default;
-  explicit Storage(std::size_t bytes) : block_(bytes == 0 ? nullptr : MemoryCache::instance().acquire(bytes)) {}
+  explicit Storage(std::size_t bytes) : block_(bytes == 0 ? nullptr : MemoryCache::acquire(bytes)) {}
   Storage(const Storage& other) : block_(other.block_) {
     if (block_) block_->owners.fetch_add(1, std::memory_order_relaxed);
   }
@@ -237,9 +241,7 @@ class Storage {
     return *this;
   }
   ~Storage() {
-    if (block_ && block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      MemoryCache::instance().release(block_);
-    }
+    if (block_ && block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) MemoryCache::release(block_);
   }
 
   void* data() const { return block_ ? block_->data() : nullptr; }
@@ -259,10 +261,10 @@ struct CachedAllocator {
   template <typename U> CachedAllocator(const CachedAllocator<U>&) {}
 
   T* allocate(std::size_t count) {
-    return static_cast<T*>(MemoryCache::instance().acquire(count * sizeof(T))->data());
+    return static_cast<T*>(MemoryCache::acquire(count * sizeof(T))->data());
   }
   void deallocate(T* data, std::size_t) {
-    MemoryCache::instance().release(reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(data) - alignment));
+    MemoryCache::release(reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(data) - alignment));
   }
   friend bool operator==(CachedAllocator, CachedAllocator) { return true; }
 };

@@ -23,7 +23,7 @@ class Record {
   static Record of(T value) {
     static_assert(alignof(T) <= alignment);
     Record record;
-    record.object_ = new (MemoryCache::instance().acquire(sizeof(T))->data()) T(std::move(value));
+    record.object_ = new (MemoryCache::acquire(sizeof(T))->data()) T(std::move(value));
     record.type_ = &typeid(T);
     record.destroy_ = [](void* object) { static_cast<T*>(object)->~T(); };
     if constexpr (std::is_invocable_v<T&>) record.call_ = [](void* object) { (*static_cast<T*>(object))(); };

@@ -20,10 +20,10 @@ class Shape {
   static constexpr Index max_rank = 8;
 
   Shape() = default;
-  Shape(std::initializer_list<Index> sizes) : Shape(std::span<const Index>(sizes.begin(), sizes.size())) {}
+  constexpr Shape(std::initializer_list<Index> sizes) : Shape(std::span<const Index>(sizes.begin(), sizes.size())) {}
 
   /// Throws Error for more than eight axes, a negative size, or more elements than an Index counts.
-  explicit Shape(std::span<const Index> sizes) {
+  [[gnu::noinline]] constexpr explicit Shape(std::span<const Index> sizes) {
     if (sizes.size() > static_cast<std::size_t>(max_rank)) {
       fail("Shape", "expected at most ", max_rank, " axes, got ", sizes.size());
     }
@@ -60,7 +60,7 @@ class Shape {
     return result;
   }
 
-  void append(Index size) {
+  constexpr void append(Index size) {
     if (rank_ == max_rank) fail("Shape", "expected at most ", max_rank, " axes, got more");
     if (size < 0) fail("Shape", "expected sizes of at least 0, got ", size, " at axis ", rank_);
     // The product of the non-zero sizes is kept in range too, so that no order of multiplication overflows.
@@ -87,8 +87,11 @@ class Shape {
  private:
   Index position(Index axis) const {
     const Index counted = axis < 0 ? axis + rank_ : axis;
-    if (counted < 0 || counted >= rank_) fail("Shape", "axis ", axis, " is outside of ", *this);
+    if (counted < 0 || counted >= rank_) no_such(axis);
     return counted;
+  }
+  [[noreturn, gnu::cold, gnu::noinline]] void no_such(Index axis) const {
+    fail("Shape", "axis ", axis, " is outside of ", *this);
   }
 
   std::array<Index, static_cast<std::size_t>(max_rank)> sizes_{};
@@ -96,5 +99,11 @@ class Shape {
   Index size_ = 1;
   Index extent_ = 1;
 };
+
+namespace detail {
+
+inline constexpr Shape no_elements{0};
+
+}  // namespace detail
 
 }  // namespace residua::inline RESIDUA_ABI

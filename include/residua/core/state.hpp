@@ -40,21 +40,25 @@ class StateVisitor {
 
   template <typename T>
   void operator()(std::string_view name, T& member) {
-    const std::size_t length = enter(name);
-    show(member);
-    path_.resize(length);
+    inside(name, [&] { show(member); });
   }
 
   template <typename S>
   void operator()(std::string_view name, Tensor<S>& tensor, const ParameterData<S>& like) {
+    inside(name, [&] { entries_.push_back({path_, &tensor, like.value.shape(), like.layout, true}); });
+  }
+
+  /// What `show` shows has a name below this one.
+  template <typename F>
+  void inside(std::string_view name, F&& show) {
     const std::size_t length = enter(name);
-    entries_.push_back({path_, &tensor, like.value.shape(), like.layout, true});
+    show();
     path_.resize(length);
   }
 
  private:
   /// Appends a name to the path; returns how long the path was.
-  std::size_t enter(std::string_view name) {
+  [[gnu::noinline]] std::size_t enter(std::string_view name) {
     const std::size_t length = path_.size();
     if (!path_.empty() && path_.back() != '/' && !name.empty()) path_ += '.';
     path_ += name;

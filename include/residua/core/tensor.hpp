@@ -35,7 +35,7 @@ class Tensor {
   using Scalar = S;
 
   /// No elements: shape [0].
-  Tensor() : shape_{0} {}
+  Tensor() : shape_(detail::no_elements) {}
 
   /// All zeros.
   explicit Tensor(const Shape& shape) : Tensor(shape, S(0)) {}
@@ -54,11 +54,11 @@ class Tensor {
   Tensor(const Tensor&) = default;
   Tensor& operator=(const Tensor&) = default;
   /// What a tensor was moved from is empty.
-  Tensor(Tensor&& other) noexcept
-      : storage_(std::move(other.storage_)), shape_(std::exchange(other.shape_, Shape{0})) {}
-  Tensor& operator=(Tensor&& other) noexcept {
+  [[gnu::noinline]] Tensor(Tensor&& other) noexcept
+      : storage_(std::move(other.storage_)), shape_(std::exchange(other.shape_, detail::no_elements)) {}
+  [[gnu::noinline]] Tensor& operator=(Tensor&& other) noexcept {
     storage_ = std::exchange(other.storage_, {});
-    shape_ = std::exchange(other.shape_, Shape{0});
+    shape_ = std::exchange(other.shape_, detail::no_elements);
     return *this;
   }
 
@@ -87,7 +87,7 @@ class Tensor {
   ConstMatrixMap<S> matrix() const { return cmatrix(); }
 
   S* data() {
-    make_unique();
+    if (!storage_.unique()) make_unique();
     return owned();
   }
   ArrayMap<S> array() { return {data(), size()}; }
@@ -127,8 +127,7 @@ class Tensor {
  private:
   S* owned() { return static_cast<S*>(storage_.data()); }
 
-  void make_unique() {
-    if (storage_.unique()) return;
+  [[gnu::noinline]] void make_unique() {
     detail::MemoryCache::instance().count_copy();
     detail::Storage copy(static_cast<std::size_t>(size()) * sizeof(S));
     std::copy_n(cdata(), size(), static_cast<S*>(copy.data()));

@@ -89,7 +89,8 @@ class OtherCore {
 /// done with its own takes from the others' shares, so the blocks may run anywhere and in any order.
 class ThreadPool {
  public:
-  static ThreadPool& instance() {
+  // Not inlined: how a pool is made would stand wherever one is used.
+  [[gnu::noinline]] static ThreadPool& instance() {
     static ThreadPool pool;
     return pool;
   }

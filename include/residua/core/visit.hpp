@@ -45,10 +45,7 @@ class Walk {
   template <typename Member>
   void operator()(std::string_view name, Member& member) {
     const std::size_t length = path_.size();
-    if (!name.empty()) {
-      if (length != 0) path_ += '.';
-      path_ += name;
-    }
+    enter(name);
     node(member);
     path_.resize(length);
   }
@@ -69,6 +66,13 @@ class Walk {
   }
 
  private:
+  // Not inlined: it would stand once for each member of each layer.
+  [[gnu::noinline]] void enter(std::string_view name) {
+    if (name.empty()) return;
+    if (!path_.empty()) path_ += '.';
+    path_ += name;
+  }
+
   Visitor<S>& visitor_;
   std::string path_;
 };

@@ -81,16 +81,13 @@ class GroupedOptimizer : public Optimizer<S> {
 
   void visit_state(StateVisitor& v) final {
     for (Index group = 0; group < group_count(); ++group) {
-      const std::string prefix = "group" + std::to_string(group);
-      v(prefix + ".lr", lr(group));
-      v(prefix + ".momentum", *momentum(group));
+      v.inside("group" + std::to_string(group), [&] {
+        v("lr", lr(group));
+        v("momentum", *momentum(group));
+      });
     }
     for (std::size_t i = 0; i < memory_.size(); ++i) {
-      const std::string prefix = std::to_string(i) + '.';
-      const auto show = [&](std::string_view name, auto& member, const auto&... like) {
-        v(prefix + std::string(name), member, like...);
-      };
-      Memory::visit(memory_[i], show, *parameters_[i]);
+      v.inside(std::to_string(i), [&] { Memory::visit(memory_[i], v, *parameters_[i]); });
     }
   }
 
