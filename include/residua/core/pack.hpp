@@ -97,7 +97,16 @@ RESIDUA_INLINE V abs(const V& v) {
 /// to[i] = from[i] for i < n. A function of its own, once for all loops that end in a part of a vector.
 template <typename T>
 [[gnu::noinline]] void copy_part(const T* from, Index n, T* to) {
-  for (Index i = 0; i < n; ++i) to[i] = from[i];
+  for (; n >= 8; n -= 8, from += 8, to += 8) std::memcpy(to, from, 8 * sizeof(T));
+  if (n & 4) {
+    std::memcpy(to, from, 4 * sizeof(T));
+    from += 4, to += 4;
+  }
+  if (n & 2) {
+    std::memcpy(to, from, 2 * sizeof(T));
+    from += 2, to += 2;
+  }
+  if (n & 1) *to = *from;
 }
 
 /// The first n lanes from memory, zero in the others.

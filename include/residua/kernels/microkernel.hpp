@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <residua/core/instruction_set.hpp>
+#include <residua/core/pack.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -50,15 +50,6 @@ constexpr Index rows_of_outer_tile(Index bytes, int width) {
 }
 inline constexpr Index most_in_tile = 8;
 
-/// The end of a tile that is not whole: `columns` elements of one of its rows, one by one. Once for all kernels.
-template <typename S>
-[[gnu::noinline]] void store_part(const S* part, Index columns, S* to, bool accumulate, bool relu) {
-  for (Index v = 0; v < columns; ++v) {
-    const S value = part[v] + (accumulate ? to[v] : S(0));
-    to[v] = relu && value < 0 ? S(0) : value;
-  }
-}
-
 // Whole vectors are read beyond the last column; every tensor's memory has that slack.
 #define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
   template <typename S, int V>                                                                                       \
@@ -88,18 +79,14 @@ template <typename S>
         RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) sum[i][v] += bias;                                             \
       }                                                                                                              \
     }                                                                                                                \
-    if (columns < V * lanes) {                                                                                       \
-      S part[ROWS][V * lanes];                                                                                       \
-      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
-        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part[i] + v * lanes) = sum[i][v];      \
-      }                                                                                                              \
-      for (int i = 0; i < ROWS; ++i) store_part(part[i], columns, c[i] + first, end.accumulate, end.relu);           \
-      return;                                                                                                        \
-    }                                                                                                                \
+    const bool whole = columns >= V * lanes;  /* else the last columns are finished in a place of their own */       \
+    S part[ROWS][V * lanes];                                                                                         \
+    S* to[ROWS];                                                                                                     \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) to[i] = whole ? c[i] + first : part[i];                            \
     if (end.accumulate) {                                                                                            \
+      for (int i = 0; !whole && i < ROWS; ++i) copy_part<S>(c[i] + first, columns, part[i]);                         \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
-        const S* const to = c[i] + first;                                                                            \
-        RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);    \
+        RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += *reinterpret_cast<const Vector*>(to[i] + v * lanes); \
       }                                                                                                              \
     }                                                                                                                \
     if (end.relu) {                                                                                                  \
@@ -108,9 +95,9 @@ template <typename S>
       }                                                                                                              \
     }                                                                                                                \
     RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
-      S* const to = c[i] + first;                                                                                    \
-      RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];             \
+      RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(to[i] + v * lanes) = sum[i][v];          \
     }                                                                                                                \
+    for (int i = 0; !whole && i < ROWS; ++i) copy_part<S>(part[i], columns, c[i] + first);                           \
   }                                                                                                                  \
                                                                                                                      \
   template <typename S, int V, Index ROWS>                                                                           \
@@ -127,20 +114,20 @@ template <typename S>
         RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                  \
       }                                                                                                              \
     }                                                                                                                \
-    if (rows < ROWS || columns < V * lanes) {                                                                        \
-      S part[ROWS][V * lanes];                                                                                       \
-      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
-        RESIDUA_UNROLL for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(part[i] + v * lanes) = sum[i][v];      \
-      }                                                                                                              \
-      for (Index i = 0; i < rows; ++i) store_part(part[i], std::min(columns, V * lanes), c + i * ldc, accumulate, false);\
-      return;                                                                                                        \
+    const bool whole = rows == ROWS && columns >= V * lanes;                                                         \
+    const Index some = std::min(columns, V * lanes);                                                                 \
+    S part[ROWS][V * lanes];                                                                                         \
+    if (accumulate) {                                                                                                \
+      for (Index i = 0; !whole && i < ROWS; ++i) copy_part<S>(c + std::min(i, rows - 1) * ldc, some, part[i]);       \
     }                                                                                                                \
-    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i, c += ldc) {                                                        \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
+      S* const to = whole ? c + i * ldc : part[i];                                                                   \
       RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
-        if (accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(c + v * lanes);                                \
-        *reinterpret_cast<Vector*>(c + v * lanes) = sum[i][v];                                                       \
+        if (accumulate) sum[i][v] += *reinterpret_cast<const Vector*>(to + v * lanes);                               \
+        *reinterpret_cast<Vector*>(to + v * lanes) = sum[i][v];                                                      \
       }                                                                                                              \
     }                                                                                                                \
+    for (Index i = 0; !whole && i < rows; ++i) copy_part<S>(part[i], some, c + i * ldc);                             \
   }                                                                                                                  \
                                                                                                                      \
   template <typename S>                                                                                              \

@@ -4,7 +4,6 @@
 #include <numbers>
 #include <type_traits>
 
-#include <residua/core/pack.hpp>
 #include <residua/kernels/microkernel.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
