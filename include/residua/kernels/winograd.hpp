@@ -112,22 +112,31 @@ struct WinogradTiles {
   }
 };
 
-/// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache.
+/// So many numbers as whole vectors.
+template <typename S>
+Index in_whole_vectors(Index count) {
+  const Index lanes = micro_kernels<S>().lanes;
+  return (count + lanes - 1) / lanes * lanes;
+}
+
+/// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache. Its rows are whole
+/// vectors long; what stands beyond their channels is never looked at.
 template <typename S>
 class WinogradDomain {
  public:
   WinogradDomain(Index tiles, Index channels)
-      : channels_(channels), step_(tiles * channels + 64 / Index(sizeof(S))),
+      : row_(in_whole_vectors<S>(channels)), step_(tiles * row_ + 64 / Index(sizeof(S))),
         data_(Shape{36, step_}, uninitialized), begin_(data_.data()) {}
 
+  Index row() const { return row_; }
   Index offset(Index f) const { return f * step_; }
   S* matrix(Index f) const { return begin_ + offset(f); }
 
   /// Where the values of a tile lie.
-  winograd::Evenly<S> values(Index tile) const { return {begin_ + tile * channels_, step_}; }
+  winograd::Evenly<S> values(Index tile) const { return {begin_ + tile * row_, step_}; }
 
  private:
-  Index channels_, step_;
+  Index row_, step_;
   Tensor<S> data_;
   S* begin_;
 };
@@ -224,13 +233,13 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         const S* from[36];
         tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
           tiles.outer(tile, x.data, x.step, zeros.cdata(), from);
-          input(from, v.values(tile.number - first), C, {});
+          input(from, v.values(tile.number - first), v.row(), {});
         });
       });
       const Ahead source = tiles.image_rows(last, last + at_once, x, tiles.other);
       const Ahead result = tiles.image_rows(first, last, y, tiles.size);
       RowTable<S> rows(last - first);
-      for (Index t = 0; t < last - first; ++t) rows.add(v.matrix(0) + t * C, m.matrix(0) + t * K);
+      for (Index t = 0; t < last - first; ++t) rows.add(v.matrix(0) + t * v.row(), m.matrix(0) + t * m.row());
       rows.end();
       const Index all_panels = groups * panels.count();
       parallel_for(all_panels, [&](Index i) {
@@ -244,8 +253,8 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         parallel_for(36, [&](Index f) {
           source.part(i * 36 + f, all_panels * 36).ask();
           result.part(i * 36 + f, all_panels * 36).ask_to_write();
-          const Index tap = v.offset(f) + g * cg;
-          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, panels.columns_of(p), {});
+          const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
+          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, columns, {});
         });
       });
       parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
@@ -273,7 +282,8 @@ class WinogradWeightGradient {
                          const WinogradTiles& tiles)
       : x_(x), C_(x.channels), cg_(C_ / groups), dy_(dy), K_(dy.channels), kg_(K_ / groups), dtaps_(dtaps),
         groups_(groups), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}), panels_(cg_, widest_outer_tile),
-        rows_(micro_kernels<S>().outer_rows[panels_.width - 1]), blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
+        rows_(micro_kernels<S>().outer_rows[panels_.width - 1]), row_(in_whole_vectors<S>(cg_)),
+        blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
 
   void run() const {
     const Index count = tiles_.count();
@@ -298,9 +308,9 @@ class WinogradWeightGradient {
   }
 
  private:
-  // A block of sums: 36 matrices (rows, C/G) for the next `rows` of k in a group.
+  // A block of sums: 36 matrices (rows, C/G in whole vectors) for the next `rows` of k in a group.
   Index blocks() const { return groups_ * blocks_of_group_; }
-  Index block_size() const { return 36 * rows_ * cg_; }
+  Index block_size() const { return 36 * rows_ * row_; }
 
   /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
   void run_in_one_round(Index count) const {
@@ -324,9 +334,9 @@ class WinogradWeightGradient {
       const S* from[36];
       tiles_.for_each(first + a, first + b, [&](const WinogradTiles::Tile& tile) {
         tiles_.outer(tile, x_.data, x_.step, zeros_.cdata(), from);
-        input(from, v.values(tile.number - first), C_, {});
+        input(from, v.values(tile.number - first), v.row(), {});
         tiles_.inner(tile, dy_.data, dy_.step, zeros_.cdata(), from);
-        gradient(from, m.values(tile.number - first), K_, {});
+        gradient(from, m.values(tile.number - first), m.row(), {});
       });
     });
   }
@@ -340,11 +350,12 @@ class WinogradWeightGradient {
       dy_ahead.part(f, 36).ask();
       for (Index block = begin; block < stop; ++block) {
         const Index g = block / blocks_of_group_, k = block % blocks_of_group_ * rows_;
-        S* const to = sum + (block - begin) * block_size() + f * rows_ * cg_;
+        S* const to = sum + (block - begin) * block_size() + f * rows_ * row_;
         for (Index p = 0; p < panels_.count(); ++p) {
           const Index column = panels_.first_column(p);
-          kernels[panels_.width_of(p) - 1](m.matrix(f) + g * kg_ + k, K_, v.matrix(f) + g * cg_ + column, C_, tile_count,
-                                           to + column, cg_, std::min(rows_, kg_ - k), panels_.columns_of(p), accumulate);
+          const Index width = panels_.width_of(p);
+          kernels[width - 1](m.matrix(f) + g * kg_ + k, m.row(), v.matrix(f) + g * cg_ + column, v.row(), tile_count,
+                             to + column, row_, std::min(rows_, kg_ - k), width * panels_.lanes, accumulate);
         }
       }
     });
@@ -354,7 +365,7 @@ class WinogradWeightGradient {
     const auto taps = tile_transform<winograd::TapsGradient, S>();
     const Index g = block / blocks_of_group_, first = block % blocks_of_group_ * rows_;
     for (Index i = 0; i < rows_ && first + i < kg_; ++i) {
-      taps({sum + i * cg_, rows_ * cg_}, {dtaps_ + (g * kg_ + first + i) * 9 * cg_, cg_}, cg_, {});
+      taps({sum + i * row_, rows_ * row_}, {dtaps_ + (g * kg_ + first + i) * 9 * cg_, cg_}, cg_, {});
     }
   }
 
@@ -367,7 +378,7 @@ class WinogradWeightGradient {
   WinogradTiles tiles_;
   Tensor<S> zeros_;
   Panels<S> panels_;
-  Index rows_, blocks_of_group_;
+  Index rows_, row_, blocks_of_group_;
 };
 
 }  // namespace residua::inline RESIDUA_ABI::kernels
