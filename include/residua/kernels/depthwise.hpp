@@ -110,6 +110,7 @@ RESIDUA_INLINE void add_suitable_rows(Index row, Index width, const DepthwiseRow
                                       Index channels, V (&sum)[depthwise_pixels]) {
   if constexpr (bytes > 16) {
     if (row == 3 && width == 1) return add_rows<bytes, 3, 1>(rows, weights, c, channels, sum);
+    if (row == 5 && width == 1) return add_rows<bytes, 5, 1>(rows, weights, c, channels, sum);
     if (row == 7 && width == 1) return add_rows<bytes, 7, 1>(rows, weights, c, channels, sum);
   }
   if constexpr (bytes == 64) {
@@ -198,6 +199,9 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
     if constexpr (bytes > 16) {  // as many rows at once as keep the processor busy
       for (; row == 3 && r + 3 <= rows.count; r += 3) {
         add_taps<bytes, 3, 3>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
+      }
+      for (; row == 5 && r < rows.count; ++r) {
+        add_taps<bytes, 5, 1>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
       }
       for (; row == 7 && r < rows.count; ++r) {
         add_taps<bytes, 7, 1>(rows.pixels + r, c, channels, dy, dy_pixels, sums + r);
