@@ -260,10 +260,12 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 6, 6, 8, 8, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 8},            // depthwise
       {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
       {2, 9, 21, 37, 37, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 37},        // likewise, of parts of vectors
+      {2, 9, 21, 37, 37, {5, 5}, {1, 1}, {2, 2}, {1, 1}, 37},        // likewise, with five taps in a row
       {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
       {2, 9, 21, 40, 40, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 10},        // groups of 4 channels
       {3, 15, 16, 32, 32, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 8},        // likewise, with all options
       {2, 21, 9, 56, 56, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 7},         // groups of 8
+      {2, 9, 9, 24, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of parts of vectors, with a border
       {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
       {1, 4, 4, 3, 3, {1, 1}, {1, 1}, {0, 0}, {1 << 30, 1 << 30}, 3},  // the dilation of a single tap means nothing
       {1, 1, 40, 3, 4, {1, 5}, {1, 2}, {0, 2}, {1, 1}, 1},           // one row

@@ -94,9 +94,11 @@ RESIDUA_INLINE V abs(const V& v) {
   return V(reinterpret_cast<typename V::Raw>(reinterpret_cast<Integers>(v.raw) & ~sign));
 }
 
-/// to[i] = from[i] for i < n. A function of its own, once for all loops that end in a part of a vector.
+/// to[i] = from[i] for i < n, of which there may be none. A function of its own, once for all loops that end in a part of a
+/// vector.
 template <typename T>
 [[gnu::noinline]] void copy_part(const T* from, Index n, T* to) {
+  if (n <= 0) return;
   for (; n >= 8; n -= 8, from += 8, to += 8) std::memcpy(to, from, 8 * sizeof(T));
   if (n & 4) {
     std::memcpy(to, from, 4 * sizeof(T));

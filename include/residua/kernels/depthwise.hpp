@@ -291,7 +291,7 @@ class DepthwiseTables {
       : s_(s), h_(h), w_(w), step_{step[0], step[1]}, origin_{origin[0], origin[1]},
         dilation_(s.kernel[1] == 1 ? 1 : s.dilation[1]),  // of a single tap it says nothing, and may be anything
         length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * dilation_),
-        zeros_(Shape{s.C}), columns_(static_cast<std::size_t>(length_)),
+        zeros_(Shape{in_whole_vectors<S>(s.C)}), columns_(static_cast<std::size_t>(length_)),
         pointers_(static_cast<std::size_t>(length_ * s.kernel[0])) {
     pixels_.reserve(static_cast<std::size_t>(s.kernel[0]));
     for (Index p = 0; p < length_; ++p) columns_[static_cast<std::size_t>(p)] = w.pixel(p - origin[1]);
@@ -346,6 +346,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
                            const Epilogue<S>& end) {
   const auto kernel = RESIDUA_BEST(depthwise_pixels, S);
   const Index pixel = Index(sizeof(S)) * s.C, across = pixel * (w.size * depthwise_pixels / std::max<Index>(1, J));
+  const bool large = s.N * I * J * pixel > Index{8} << 20;  // results that were not in the cache before
   parallel_ranges(s.N * I, std::max<Index>(1, 65536 / (J * s.C)), [&](Index first, Index last) {
     DepthwiseTables<S> tables(s, h, w, step, origin, J);
     std::vector<const S*, detail::CachedAllocator<const S*>> taps(static_cast<std::size_t>(s.kernel[0]));
@@ -355,7 +356,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
         taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
       Ahead source = tables.newest(x + row / I * h.size * w.size * s.C, row % I);
-      Ahead results(y + (row * J + depthwise_pixels) * s.C, row + 1 < s.N * I ? J * s.C : 0);
+      Ahead results(y + (row * J + depthwise_pixels) * s.C, large && row + 1 < s.N * I ? J * s.C : 0);
       source.take(across);
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];

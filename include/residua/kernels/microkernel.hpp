@@ -151,4 +151,12 @@ template <typename S>
   return RESIDUA_BEST(micro_kernels, S);
 }
 
+/// So many numbers and those that fill up the last vector: where whole vectors are read, what fills up is best zero, since
+/// chance numbers may be ones that processors are slow with.
+template <typename S>
+Index in_whole_vectors(Index count) {
+  const Index lanes = micro_kernels<S>().lanes;
+  return (count + lanes - 1) / lanes * lanes;
+}
+
 }  // namespace residua::inline RESIDUA_ABI::kernels

@@ -112,13 +112,6 @@ struct WinogradTiles {
   }
 };
 
-/// So many numbers as whole vectors.
-template <typename S>
-Index in_whole_vectors(Index count) {
-  const Index lanes = micro_kernels<S>().lanes;
-  return (count + lanes - 1) / lanes * lanes;
-}
-
 /// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache. Its rows are whole
 /// vectors long; what stands beyond their channels is never looked at.
 template <typename S>
@@ -216,7 +209,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const auto input = tile_transform<winograd::Input, S>();
   const auto output = tile_transform<winograd::Output, S>();
   const detail::OffPool alone(36 * count * cg * K < Index{1} << 22);
-  const Tensor<S> zeros(Shape{C});
+  const Tensor<S> zeros(Shape{in_whole_vectors<S>(C)});
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
   if (weights.transformed.empty() && at_once < count) {
@@ -281,7 +274,7 @@ class WinogradWeightGradient {
   WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps, Index groups,
                          const WinogradTiles& tiles)
       : x_(x), C_(x.channels), cg_(C_ / groups), dy_(dy), K_(dy.channels), kg_(K_ / groups), dtaps_(dtaps),
-        groups_(groups), tiles_(tiles), zeros_(Shape{std::max(C_, K_)}), panels_(cg_, widest_outer_tile),
+        groups_(groups), tiles_(tiles), zeros_(Shape{in_whole_vectors<S>(std::max(C_, K_))}), panels_(cg_, widest_outer_tile),
         rows_(micro_kernels<S>().outer_rows[panels_.width - 1]), row_(in_whole_vectors<S>(cg_)),
         blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
 
