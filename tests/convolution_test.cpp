@@ -97,13 +97,13 @@ TYPED_TEST(Convolutions, WinogradTransformsOfEveryInstructionSet) {
 TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
   using S = TypeParam;
   Random random(14);
-  const Index taps = 3, pixels = depthwise_pixels, length = pixels * 2 + 2 * 4 * 2;
+  const Index pixels = depthwise_pixels, length = pixels * 2 + 2 * 8 * 2;
   struct Case {
-    Index channels, width, step;
+    Index channels, width, step, taps = 3;
   };
-  for (const auto& [channels, width, step] : {Case{1, 1, 2}, {5, 1, 2}, {16, 1, 2}, {23, 1, 1}, {40, 1, 2}, {40, 4, 1},
-                                              {12, 4, 2}, {40, 8, 1}}) {
-    SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width);
+  for (const auto& [channels, width, step, taps] : {Case{1, 1, 2}, {5, 1, 2}, {16, 1, 2}, {23, 1, 1}, {40, 1, 2}, {40, 4, 1},
+                                                    {12, 4, 2}, {40, 8, 1}, {23, 1, 1, 5}, {40, 1, 1, 7}, {23, 1, 2, 5}}) {
+    SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width << ", " << taps << " taps");
     const Index dilation = step;  // 1: neighbours
     const Tensor<S> x = whole_numbers<S>({length, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
     const Tensor<S> weight = whole_numbers<S>({taps * width, channels}, random), bias = whole_numbers<S>({channels}, random);
@@ -113,7 +113,7 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
     const S* const* const from_second[] = {columns.data() + 1};
 
     const Tensor<S> before = whole_numbers<S>({pixels, channels}, random);
-    const Tensor<S> sums = whole_numbers<S>({3, 4 * channels}, random);  // room for a multiple of 4 taps
+    const Tensor<S> sums = whole_numbers<S>({3, 8 * channels}, random);  // room for a multiple of 4 taps
     Tensor<S> wanted_y = before, wanted_sums = sums;
     for (Index c = 0; c < channels; ++c) {
       for (Index p = 0; p < pixels; ++p) {
@@ -142,7 +142,7 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
     }
     for (const auto kernel : EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S)) {
       Tensor<S> got = sums;
-      S* const to[] = {got.data(), got.data() + 4 * channels, got.data() + 8 * channels};
+      S* const to[] = {got.data(), got.data() + 8 * channels, got.data() + 16 * channels};
       kernel({three_rows, 3, taps, step, dilation}, channels, dy.cdata(), pixels, to);
       ASSERT_TRUE(got.cmatrix().leftCols(taps * channels) == wanted_sums.cmatrix().leftCols(taps * channels));
     }
@@ -280,6 +280,10 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {1, 2, 2, 600, 40, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // a deep product
       {2, 3, 3, 300, 300, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // large weights
       {3, 12, 12, 90, 90, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // likewise, and several units of work
+      {2, 9, 8, 64, 3, {3, 3}, {2, 1}, {1, 1}, {1, 1}, 1},           // results of few channels
+      {2, 9, 8, 70, 4, {3, 3}, {1, 1}, {1, 1}, {1, 2}, 1},           // likewise, taps apart
+      {2, 12, 11, 3, 64, {5, 5}, {2, 2}, {2, 2}, {1, 1}, 1},         // images of few channels
+      {1, 9, 9, 2, 64, {1, 1}, {3, 3}, {0, 0}, {1, 1}, 1},           // likewise, pixels that no tap reaches
   };
   for (ConvolutionShape s : shapes) {
     s.algorithm = ConvAlgorithm::direct;

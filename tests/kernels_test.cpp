@@ -99,6 +99,43 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   }
 }
 
+TYPED_TEST(Kernels, DotsOfEveryInstructionSet) {
+  using S = TypeParam;
+  Random random(12);
+  for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
+    for (int trial = 0; trial < 300; ++trial) {
+      const Index rows = 1 + random.below(set.dots_rows), columns = 1 + random.below(few_columns), step = 1 + random.below(3);
+      const Index tap_count = random.below(4), depth = 1 + random.below(3 * set.lanes), row = depth + 5, wide = columns * step;
+      SCOPED_TRACE(testing::Message() << set.lanes << " lanes, " << rows << " rows, " << columns << " columns, depth " << depth);
+      const Tensor<S> a = whole_numbers<S>({rows, row}, random), b = whole_numbers<S>({columns, tap_count * depth}, random);
+      const Tensor<S> bias = whole_numbers<S>({columns}, random);
+      const Epilogue<S> end{random.chance(0.5) ? bias.cdata() : nullptr, random.chance(0.5), random.chance(0.5)};
+      std::vector<Index> taps;
+      for (Index t = 0; t < tap_count; ++t) taps.push_back(random.below(row - depth + 1));
+
+      Tensor<S> c = whole_numbers<S>({rows, wide}, random);
+      Tensor<S> wanted = c;
+      for (Index i = 0; i < rows; ++i) {
+        for (Index j = 0; j < columns; ++j) {
+          S sum = end.accumulate ? wanted(i, j * step) : S(0);
+          if (end.bias != nullptr) sum += bias(j);
+          for (Index t = 0; t < tap_count; ++t) {
+            for (Index k = 0; k < depth; ++k) sum += a(i, taps[static_cast<std::size_t>(t)] + k) * b(j, t * depth + k);
+          }
+          wanted(i, j * step) = end.relu ? std::max(sum, S(0)) : sum;
+        }
+      }
+      std::vector<const S*> a_rows, b_rows;
+      std::vector<S*> c_rows;
+      for (Index i = 0; i < set.dots_rows; ++i) a_rows.push_back(a.cdata() + std::min(i, rows - 1) * row);
+      for (Index j = 0; j < few_columns; ++j) b_rows.push_back(b.cdata() + std::min(j, columns - 1) * tap_count * depth);
+      for (Index i = 0; i < rows; ++i) c_rows.push_back(c.data() + i * wide);
+      set.dots(a_rows.data(), taps.data(), tap_count, depth, b_rows.data(), c_rows.data(), rows, step, columns, end);
+      ASSERT_EQ(c, wanted);
+    }
+  }
+}
+
 TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
   using S = TypeParam;
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
@@ -220,14 +257,20 @@ TYPED_TEST(Kernels, ProductOfNoRows) {
 TYPED_TEST(Kernels, ProductsEndAsTheEpilogueSays) {
   using S = TypeParam;
   Random random(5);
-  for (int trial = 0; trial < 60; ++trial) {
-    const Index M = 1 + random.below(20), K = trial % 10 == 0 ? 3000 : 1 + random.below(20), N = 1 + random.below(90);
+  for (int trial = 0; trial < 120; ++trial) {
+    const Index M = 1 + random.below(20), K = trial % 20 == 0 ? 3000 : 1 + random.below(100), N = 1 + random.below(90);
     const Tensor<S> a = whole_numbers<S>({M, K}, random), b = whole_numbers<S>({K, N}, random);
-    const Tensor<S> bias = whole_numbers<S>({N}, random);
-    Tensor<S> c = whole_numbers<S>({M, N}, random);
-    Tensor<S> wanted = Tensor<S>::from(((naive_matmul(a, b).first.cmatrix() + c.cmatrix()).rowwise() +
-                                        bias.carray().matrix().transpose()).cwiseMax(S(0)));
-    matmul<S>(a.cmatrix(), b.cmatrix(), c.matrix(), {.bias = bias.cdata(), .accumulate = true, .relu = true});
+    const Tensor<S> bias = whole_numbers<S>({N}, random), before = whole_numbers<S>({M, N}, random);
+    const Epilogue<S> end{random.chance(0.5) ? bias.cdata() : nullptr, random.chance(0.5), random.chance(0.5)};
+    Tensor<S> wanted = naive_matmul(a, b).first;
+    if (end.accumulate) wanted.matrix() += before.cmatrix();
+    if (end.bias != nullptr) wanted.matrix().rowwise() += bias.carray().matrix().transpose();
+    if (end.relu) wanted.matrix() = wanted.cmatrix().cwiseMax(S(0));
+    Tensor<S> c = end.accumulate ? before : unwritten<S>({M, N});
+    matmul<S>(a.cmatrix(), b.cmatrix(), c.matrix(), end);
+    ASSERT_EQ(c, wanted);
+    c = end.accumulate ? before : unwritten<S>({M, N});
+    matmul_bt<S>(a.cmatrix(), transposed(b).cmatrix(), c.matrix(), end);
     ASSERT_EQ(c, wanted);
   }
 }

@@ -91,7 +91,7 @@ class ConvolutionWeights {
  private:
   void prepare(const S* weight, const ConvolutionShape& s);
 
-  Tensor<S> channelwise_;                // (R, S, width, C)
+  Tensor<S> channelwise_, few_;          // (R, S, width, C); (K, R, S, C), as they are
   PackedGroups<S> transformed_, packed_;  // a matrix for each group; empty where not needed
 };
 
@@ -109,6 +109,10 @@ ConvolutionWeights<S>::ConvolutionWeights(const S* weight, const ConvolutionShap
 
 template <typename S>
 void ConvolutionWeights<S>::prepare(const S* weight, const ConvolutionShape& s) {
+  if (!winograd_suits(s) && suits_dots<S>(s)) {
+    few_ = Tensor<S>(Shape{s.K, s.taps() * s.C}, std::span<const S>(weight, static_cast<std::size_t>(s.K * s.taps() * s.C)));
+    return;
+  }
   const bool transforms = winograd_suits(s);
   if (transforms) transformed_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
   if (!transforms || few_tiles_suit_direct(s)) packed_ = pack_weights(weight, s);
@@ -120,6 +124,7 @@ void ConvolutionWeights<S>::scale(const S* factor) {
     auto weights = channelwise_.matrix();
     weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
   }
+  for (Index k = 0; !few_.empty() && k < few_.rows(); ++k) few_.matrix().row(k) *= factor[k];
   for (PackedGroups<S>* groups : {&transformed_, &packed_}) {
     const S* of_group = factor;
     for (Packed<S>& group : *groups) {
@@ -134,7 +139,7 @@ void ConvolutionWeights<S>::convolve(const S* x, S* y, const ConvolutionShape& s
   if (!channelwise_.empty()) {
     depthwise_convolution(x, channelwise_, y, s, end);
   } else if (transformed_.empty() || (!packed_.empty() && !winograd_suits(s, forward_tiles(s)))) {
-    direct_convolution(x, packed_, y, with_wide_groups<S>(s), end);
+    direct_convolution(x, packed_, few_.empty() ? nullptr : few_.cdata(), y, with_wide_groups<S>(s), end);
   } else {
     winograd_convolution<S>(x, s.C, {{}, transformed_}, y, s.K, forward_tiles(s), end);
   }
@@ -151,8 +156,10 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
   } else if (winograd_suits(s, forward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
     winograd_convolution<S>(x, s.C, {taps, {}}, y, s.K, forward_tiles(s), end);
+  } else if (suits_dots<S>(s)) {
+    direct_convolution(x, {}, weight, y, s, end);
   } else {
-    direct_convolution(x, pack_weights(weight, s, is_one_unit(s)), y, s, end);
+    direct_convolution<S>(x, pack_weights(weight, s, is_one_unit(s)), nullptr, y, s, end);
   }
 }
 

@@ -87,6 +87,21 @@ Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, I
   return {images + first * row, std::min((n1 - n0) * (i1 - i0) * step, units.N * H - first) * row};
 }
 
+/// The taps of one kernel row are neighbours in memory, and read as one, where nothing lies between them.
+inline bool rows_are_one(const ConvolutionShape& s) { return s.groups == 1 && s.dilation[1] == 1; }
+
+/// Whether sums are made along the source's channels, `depth` in a row, since the results have few.
+template <typename S>
+bool suits_dots(const ConvolutionShape& s, Index results, Index depth) {
+  return s.groups == 1 && results > 0 && results <= few_columns && suits_dots<S>(depth);
+}
+
+/// The same for forward.
+template <typename S>
+bool suits_dots(const ConvolutionShape& s) {
+  return suits_dots<S>(s, s.K, s.C * (rows_are_one(s) ? s.kernel[1] : 1));
+}
+
 /// Whether forward is one unit of work, so that each weight is used once.
 inline bool is_one_unit(const ConvolutionShape& s) {
   return PixelUnits(s.N, s.out(0), s.out(1), s.C, s.K / s.groups).count() == 1;
@@ -106,8 +121,9 @@ struct Correlation {
   Index reach[2];        // the last tap's distance from tap (0, 0)
   Index groups;
 
-  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group.
-  void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b, Epilogue<S> end) const {
+  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group; or `few`,
+  /// the matrix of a single group with few columns, transposed: (K, taps · depth).
+  void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b, const S* few, Epilogue<S> end) const {
     const PixelUnits units(N, I, J, C, K / groups);
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {
@@ -128,6 +144,10 @@ struct Correlation {
             for (Index j = 0; j < J; ++j) rows.add(from + j * step[1] * C, to + j * every[1] * K);
           }
         }
+        if (few != nullptr) {
+          rows.multiply_few(offset, tap_count, depth, few, K, 1, end);
+          continue;
+        }
         Epilogue<S> finish = end;
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
@@ -137,9 +157,6 @@ struct Correlation {
     });
   }
 };
-
-/// The taps of one kernel row are neighbours in memory, and read as one, where nothing lies between them.
-inline bool rows_are_one(const ConvolutionShape& s) { return s.groups == 1 && s.dilation[1] == 1; }
 
 /// Weights (K, R, S, C/G) as forward's right-hand sides, a group each: (R·S·C/G, K/G). `where_used`: not packed yet.
 template <typename S>
@@ -158,9 +175,11 @@ PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s, bool wh
   return packed;
 }
 
-/// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K)
+/// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K). The weights are packed, or `few`,
+/// as they are, where suits_dots.
 template <typename S>
-void direct_convolution(const S* x, const PackedGroups<S>& weights, S* y, const ConvolutionShape& s, Epilogue<S> end) {
+void direct_convolution(const S* x, const PackedGroups<S>& weights, const S* few, S* y, const ConvolutionShape& s,
+                        Epilogue<S> end) {
   const bool whole_rows = rows_are_one(s);
   const Index across = whole_rows ? 1 : s.kernel[1], depth = s.C / s.groups * (whole_rows ? s.kernel[1] : 1);
   Tensor<Index> taps(Shape{s.kernel[0] * across, 2}, uninitialized);
@@ -178,7 +197,7 @@ void direct_convolution(const S* x, const PackedGroups<S>& weights, S* y, const 
                                .origin = {-s.padding[0], -s.padding[1]},
                                .reach = {(s.kernel[0] - 1) * s.dilation[0], (s.kernel[1] - 1) * s.dilation[1]},
                                .groups = s.groups};
-  forward.run(taps, depth, weights, end);
+  forward.run(taps, depth, weights, few, end);
 }
 
 /// The taps that reach one residue class of input pixels: those with (first + padding − r · dilation) divisible by stride.
@@ -224,7 +243,8 @@ struct ClassTaps {
 template <typename S>
 void direct_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  const bool together = s.groups == 1 && s.W % s.stride[1] == 0 && s.stride[1] * s.C <= micro_kernels<S>().lanes;
+  const bool suits = suits_dots<S>(s, s.C, s.K);
+  const bool together = !suits && s.groups == 1 && s.W % s.stride[1] == 0 && s.stride[1] * s.C <= micro_kernels<S>().lanes;
   const Index width = together ? s.stride[1] : 1;  // classes at once
   for (Index fh = 0; fh < std::min(s.stride[0], s.H); ++fh) {
     for (Index fw = 0; fw < std::min(s.stride[1], s.W); fw += width) {
@@ -253,7 +273,12 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
       const auto from = [&](Index g, Index t) { return weight + (g * kg * s.taps() + t) * cg; };
       PackedGroups<S> packed;
       packed.reserve(static_cast<std::size_t>(s.groups));
-      for (Index g = 0; g < s.groups; ++g) {
+      const bool few = suits && count > 0;
+      Tensor<S> transposed(Shape{few ? s.C : 0, count * s.K}, uninitialized);
+      for (Index t = 0; few && t < count; ++t) {
+        copy_matrix(from(0, number[t]), 1, s.taps() * s.C, s.C, s.K, transposed.data() + t * s.K, count * s.K);
+      }
+      for (Index g = 0; !few && g < s.groups; ++g) {
         Packed<S>& b = packed.emplace_back(count * kg, width * cg);
         if (width == 1) {
           for (Index t = 0; t < count; ++t) b.fill(t * kg, kg, {from(g, number[t]), s.taps() * cg, 1});
@@ -276,7 +301,7 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
                                     .reach = {std::max<Index>(0, rows.highest - rows.lowest),
                                               std::max<Index>(0, columns.highest - columns.lowest)},
                                     .groups = s.groups};
-      backward.run(taps, kg, packed, {});
+      backward.run(taps, kg, packed, few ? transposed.cdata() : nullptr, {});
     }
   }
 }

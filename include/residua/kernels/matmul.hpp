@@ -214,6 +214,19 @@ class RowTable {
     }
   }
 
+  /// The same for few columns, and b as it is: (columns, tap_count · depth). Column j of c is j · step after the first.
+  void multiply_few(const Index* taps, Index tap_count, Index depth, const S* b, Index columns, Index step,
+                    const Epilogue<S>& end) {
+    const auto& kernels = micro_kernels<S>();
+    const S* column[few_columns];
+    for (Index j = 0; j < few_columns; ++j) column[j] = b + std::min(j, columns - 1) * tap_count * depth;
+    this->end();
+    for (Index row = 0; row < rows_; row += kernels.dots_rows) {
+      kernels.dots(a_.data() + row, taps, tap_count, depth, column, c_.data() + row, std::min(kernels.dots_rows, rows_ - row),
+                   step, columns, end);
+    }
+  }
+
  private:
   void set(Index row, const S* a, S* c) {
     a_[static_cast<std::size_t>(row)] = a;
@@ -249,9 +262,43 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
   });
 }
 
+/// c = a (M, K) · bᵀ for few rows of b (N, K). c[i, j] = to[i · row_step + j · column_step]
+template <typename S>
+void matmul_few(ConstMatrixMap<S> a, ConstMatrixMap<S> b, S* to, Index row_step, Index column_step, const Epilogue<S>& end) {
+  const Index depth = a.cols(), grain = std::max<Index>(few_columns, 32768 / std::max<Index>(1, depth));
+  parallel_ranges(a.rows(), grain, [&](Index first, Index last) {
+    RowTable<S> rows(last - first);
+    for (Index i = first; i < last; ++i) rows.add(a.data() + i * depth, to + i * row_step);
+    const Index tap = 0;
+    rows.multiply_few(&tap, 1, depth, b.data(), b.rows(), column_step, end);
+  });
+}
+
+/// Whether sums of so many products are long enough to be made along vectors.
+template <typename S>
+bool suits_dots(Index depth) {
+  const Index lanes = micro_kernels<S>().lanes;
+  return depth >= lanes && (depth % lanes == 0 || depth >= 4 * lanes);
+}
+
+/// c (N) = Σ_k a_k · b[k, …], rows of b one after the other: for a single row a (K), which nothing is packed for.
+template <typename S>
+void matmul_row(const S* a, const RightSide<S>& b, Index K, Index N, S* c, bool accumulate) {
+  parallel_ranges(N, std::max<Index>(256, 65536 / std::max<Index>(1, K)), [&](Index first, Index last) {
+    if (!accumulate) std::fill(c + first, c + last, S(0));
+    for (Index k = 0; k < K; ++k) {
+      map_range(last - first, c + first, [factor = a[k]](auto sum, auto v) { return sum + v * factor; },
+                static_cast<const S*>(c + first), b.data + k * b.row_step + first);
+    }
+  });
+}
+
 /// a (M, K) · b (K, N) into c (M, N).
 template <typename S>
 void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue<S> end) {
+  if (a.rows() == 1 && b.column_step == 1 && end.bias == nullptr && !end.relu) {
+    return matmul_row(a.data(), b, a.cols(), c.cols(), c.data(), end.accumulate);
+  }
   if (a.rows() <= rows_at_once<S>(a.rows(), a.cols(), c.cols())) {  // packed where it is used
     return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
   }
@@ -269,6 +316,21 @@ void matmul(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S
 /// c (M, N) = a (M, K) · bᵀ, b (N, K).
 template <typename S>
 void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
+  const bool suits = suits_dots<S>(a.cols());
+  if (suits && 0 < b.rows() && b.rows() <= few_columns) return matmul_few<S>(a, b, c.data(), c.cols(), 1, end);
+  if (suits && 0 < a.rows() && a.rows() <= few_columns && !end.relu) {  // cᵀ = b · aᵀ
+    if (end.bias != nullptr) {
+      for (Index i = 0; i < a.rows(); ++i) {
+        S* const row = c.data() + i * c.cols();
+        if (end.accumulate) {
+          add_range(c.cols(), row, end.bias);
+        } else {
+          std::copy_n(end.bias, c.cols(), row);
+        }
+      }
+    }
+    return matmul_few<S>(b, a, c.data(), 1, c.cols(), {.accumulate = end.accumulate || end.bias != nullptr});
+  }
   matmul<S>(a, RightSide<S>{b.data(), 1, b.cols()}, c, end);
 }
 

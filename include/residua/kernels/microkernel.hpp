@@ -26,6 +26,14 @@ template <typename S>
 using OuterKernel = void (*)(const S* a, Index lda, const S* b, Index ldb, Index count, S* c, Index ldc, Index rows,
                              Index columns, bool accumulate);
 
+/// c_i[j · step] = Σ_t Σ_k a_i[taps_t + k] · b_j[t·depth + k]   for i < rows and j < columns, of which there are at most
+/// few_columns: sums along vectors, where the rows kernel would leave most of its lanes empty. Finished by `end`, whose bias
+/// is one for each column.
+template <typename S>
+using DotsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* const* b,
+                            S* const* c, Index rows, Index step, Index columns, Epilogue<S> end);
+inline constexpr Index few_columns = 4;
+
 /// The kernels of one instruction set. A tile is some rows by 1, 2 … vectors of `lanes` elements, all of it in registers.
 template <typename S>
 struct MicroKernels {
@@ -34,6 +42,8 @@ struct MicroKernels {
   Index tile_rows[4], outer_rows[3];  ///< rows of the two kinds of tiles, by their width in vectors
   RowsKernel<S> rows[4];              ///< by width
   OuterKernel<S> outer[3][3];         ///< by the width that tells the rows, and by how many of its vectors are used
+  Index dots_rows;
+  DotsKernel<S> dots;
 };
 inline constexpr Index widest_outer_tile = 3;
 
@@ -48,7 +58,25 @@ constexpr Index rows_of_tile(Index bytes, int width) {
 constexpr Index rows_of_outer_tile(Index bytes, int width) {
   return bytes == 64 || (bytes == 32 && width == 1) ? 8 : 4;
 }
+constexpr Index rows_of_dots(Index bytes) { return bytes == 64 ? 4 : 2; }
 inline constexpr Index most_in_tile = 8;
+
+/// to[j] = Σ_l x[j][l]
+template <Index lanes, typename S>
+RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
+  if constexpr (lanes < 4) {
+    for (Index j = 0; j < few_columns; ++j) to[j] = sum_in_halves<lanes>(x[j]);
+  } else {
+    typedef S Four __attribute__((vector_size(4 * sizeof(S)), aligned(sizeof(S)), may_alias));
+    Four part[4] = {};
+    RESIDUA_UNROLL for (int j = 0; j < 4; ++j) {
+      RESIDUA_UNROLL for (Index l = 0; l < lanes; l += 4) part[j] += *reinterpret_cast<const Four*>(x[j] + l);
+    }
+    const Four a = __builtin_shufflevector(part[0], part[1], 0, 4, 2, 6) + __builtin_shufflevector(part[0], part[1], 1, 5, 3, 7);
+    const Four b = __builtin_shufflevector(part[2], part[3], 0, 4, 2, 6) + __builtin_shufflevector(part[2], part[3], 1, 5, 3, 7);
+    *reinterpret_cast<Four*>(to) = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  }
+}
 
 // Whole vectors are read beyond the last column; every tensor's memory has that slack.
 #define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
@@ -131,6 +159,53 @@ inline constexpr Index most_in_tile = 8;
   }                                                                                                                  \
                                                                                                                      \
   template <typename S>                                                                                              \
+  TARGET void dots_##ISA(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* const* b,      \
+                         S* const* c, Index rows, Index step, Index columns, Epilogue<S> end) {                      \
+    typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
+    constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = rows_of_dots(BYTES);                                    \
+    Vector sum[ROWS][few_columns] = {};                                                                              \
+    S rest[ROWS + few_columns][lanes];                                                                               \
+    for (Index t = 0; t < tap_count; ++t) {                                                                          \
+      const S *row[ROWS], *column[few_columns];                                                                      \
+      RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
+      RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) column[j] = b[j] + t * depth;                             \
+      for (Index k = 0, at = 0; k < depth; k += lanes, at += lanes) {                                                \
+        if (depth - k < lanes) {  /* zeros fill up the last vectors */                                               \
+          std::memset(rest, 0, sizeof rest);                                                                         \
+          RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                            \
+            copy_part<S>(row[i] + k, depth - k, rest[i]);                                                            \
+            row[i] = rest[i];                                                                                        \
+          }                                                                                                          \
+          RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) {                                                     \
+            copy_part<S>(column[j] + k, depth - k, rest[ROWS + j]);                                                  \
+            column[j] = rest[ROWS + j];                                                                              \
+          }                                                                                                          \
+          at = 0;                                                                                                    \
+        }                                                                                                            \
+        RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
+          const Vector x = *reinterpret_cast<const Vector*>(row[i] + at);                                            \
+          RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) {                                                     \
+            sum[i][j] += x * *reinterpret_cast<const Vector*>(column[j] + at);                                       \
+          }                                                                                                          \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+    S lane[ROWS][few_columns][lanes];                                                                                \
+    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
+      RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) *reinterpret_cast<Vector*>(lane[i][j]) = sum[i][j];       \
+    }                                                                                                                \
+    for (Index i = 0; i < rows; ++i) {                                                                               \
+      S total[few_columns];                                                                                          \
+      sums_of_four<lanes>(lane[i], total);                                                                           \
+      for (Index j = 0; j < columns; ++j) {                                                                          \
+        S& to = c[i][j * step];                                                                                      \
+        const S value = total[j] + (end.bias != nullptr ? end.bias[j] : S(0)) + (end.accumulate ? to : S(0));        \
+        to = end.relu && value < 0 ? S(0) : value;                                                                   \
+      }                                                                                                              \
+    }                                                                                                                \
+  }                                                                                                                  \
+                                                                                                                     \
+  template <typename S>                                                                                              \
   inline constexpr MicroKernels<S> micro_kernels_##ISA{                                                              \
       BYTES / Index(sizeof(S)),                                                                                      \
       widest_tile(BYTES),                                                                                            \
@@ -140,7 +215,9 @@ inline constexpr Index most_in_tile = 8;
       {{outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 1)>},                                                            \
        {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 2)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 2)>},           \
        {outer_##ISA<S, 1, rows_of_outer_tile(BYTES, 3)>, outer_##ISA<S, 2, rows_of_outer_tile(BYTES, 3)>,            \
-        outer_##ISA<S, 3, rows_of_outer_tile(BYTES, 3)>}}};
+        outer_##ISA<S, 3, rows_of_outer_tile(BYTES, 3)>}},                                                           \
+      rows_of_dots(BYTES),                                                                                           \
+      dots_##ISA<S>};
 
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_MICRO_KERNELS)
 #undef RESIDUA_MICRO_KERNELS
