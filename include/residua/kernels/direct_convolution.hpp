@@ -63,7 +63,7 @@ struct PixelUnits {
     const Index wanted = outputs >= most && N * I * J <= most ? most : std::clamp<Index>(65536 / channels, 64, most);
     images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
     rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
-    rows = std::max<Index>(1, (I + bands() - 1) / std::max<Index>(1, bands()));  // bands of about one height
+    rows = std::max<Index>(1, (I + bands() - 1) / std::max<Index>(1, bands()));
   }
   Index bands() const { return (I + rows - 1) / rows; }
   Index count() const { return (N + images - 1) / images * bands(); }
@@ -72,8 +72,8 @@ struct PixelUnits {
     Index n0, n1, i0, i1;
   };
   Unit unit(Index u) const {
-    const Index n = u / bands() * images, i = u % bands() * rows;
-    return {n, std::min(N, n + images), i, std::min(I, i + rows)};
+    const Index n = u / bands() * images, band = u % bands();  // of about one height
+    return {n, std::min(N, n + images), band * I / bands(), (band + 1) * I / bands()};
   }
 };
 
