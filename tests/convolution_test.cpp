@@ -342,6 +342,7 @@ TYPED_TEST(Convolutions, EndAsTheEpilogueSays) {
                                      {2, 6, 5, 6, 9, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
                                      {2, 6, 5, 24, 24, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
                                      {2, 6, 5, 19, 19, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 19},
+                                     {2, 6, 5, 70, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
                                      {2, 6, 5, 96, 90, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}};  // tiles too few for Winograd
   for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = whole_numbers<S>(s.input(), random), weight = whole_numbers<S>(s.weight(), random);
@@ -372,6 +373,7 @@ TYPED_TEST(Convolutions, WeightsAreScaledByOutputChannel) {
   const ConvolutionShape shapes[] = {{1, 6, 5, 17, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, ConvAlgorithm::winograd},
                                      {1, 16, 15, 40, 60, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},
                                      {1, 6, 5, 96, 90, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+                                     {1, 6, 5, 64, 4, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
                                      {1, 20, 20, 96, 90, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
                                      {1, 6, 5, 18, 18, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 18},
                                      {1, 6, 5, 12, 12, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},

@@ -81,6 +81,15 @@ TYPED_TEST(GradientCheckpoint, ChangesNoBitOfAStep) {
   }
 }
 
+TYPED_TEST(GradientCheckpoint, OfFewRowsAndColumns) {
+  using S = TypeParam;
+  Random random(4);
+  Sequential<S> net;
+  net.add("wide", Linear<S>({.in_features = 64, .out_features = 96}, random)).add("relu", ReLU<S>());
+  net.add("narrow", Linear<S>({.in_features = 96, .out_features = 3}, random)).add("end", ReLU<S>());
+  for (const Index rows : {1, 3, 9}) expect_same_step(net, Checkpoint<S>(net), normal<S>({rows, 64}));
+}
+
 TYPED_TEST(GradientCheckpoint, MayStandInsideAnother) {
   using S = TypeParam;
   const Sequential<S> net = with_dropout<S>();

@@ -1,7 +1,6 @@
 // Error: what the library throws at bad input.
 #pragma once
 
-#include <cstddef>
 #include <initializer_list>
 #include <sstream>
 #include <stdexcept>

@@ -119,7 +119,7 @@ class Layer : public Network<Layer<S>, S> {
   }
   Layer& operator=(Layer&& other) {
     if (this == &other) return *this;
-    if (!held_ || !other.held_ || !held_->assign(*other.held_)) held_ = std::move(other.held_);
+    if (!held_ || !other.held_ || !held_->take(*other.held_)) held_ = std::move(other.held_);
     return *this;
   }
 
@@ -149,6 +149,7 @@ class Layer : public Network<Layer<S>, S> {
     virtual ~Held() = default;
     virtual std::unique_ptr<Held> clone() const = 0;
     virtual bool assign(const Held& other) = 0;
+    virtual bool take(Held& other) = 0;
     virtual Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const = 0;
     virtual Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) = 0;
     virtual Layer inference() const = 0;
@@ -172,6 +173,14 @@ class Layer : public Network<Layer<S>, S> {
       if constexpr (std::is_copy_assignable_v<T>) {
         if (other.type() != typeid(T)) return false;
         layer = static_cast<const Holder&>(other).layer;
+        return true;
+      }
+      return false;
+    }
+    bool take(Held& other) override {
+      if constexpr (std::is_move_assignable_v<T>) {
+        if (other.type() != typeid(T)) return false;
+        layer = std::move(static_cast<Holder&>(other).layer);
         return true;
       }
       return false;

@@ -76,7 +76,7 @@ void winograd_convolution(const S* x, Index C, const WinogradGroups<S>& weights,
 }
 
 /// Weights that are used many times: packed, or for Winograd's algorithm transformed, which takes four times the memory. Large
-/// ones are both, since for a few tiles it is faster to read the fewer numbers.
+/// ones are both, since for a few tiles it is faster to read the fewer numbers. Those of few output channels are as they were.
 template <typename S>
 class ConvolutionWeights {
  public:

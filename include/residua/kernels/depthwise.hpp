@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -155,13 +154,13 @@ template <Index bytes, typename S, typename V>
 RESIDUA_INLINE void add_to(S* to, const V& v, Index count) {
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
-  const V total = *reinterpret_cast<const InMemory*>(to) + v;
   if (count >= lanes) {
-    *reinterpret_cast<InMemory*>(to) = total;
-  } else {
-    S part[lanes];
-    *reinterpret_cast<InMemory*>(part) = total;
-    copy_part(part, count, to);
+    *reinterpret_cast<InMemory*>(to) += v;
+  } else {  // what follows may be another thread's
+    S part[lanes] = {};
+    copy_part<S>(to, count, part);
+    *reinterpret_cast<InMemory*>(part) += v;
+    copy_part<S>(part, count, to);
   }
 }
 

@@ -239,7 +239,7 @@ struct ClassTaps {
 /// In forward  y[p] = Σ_r x[p·stride − padding + r·dilation] · w_r, so  dx[h] = Σ_r dy[(h + padding − r·dilation) / stride] · w_rᵀ
 /// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps. The classes of
 /// neighbouring columns are computed as one, with zeros for the taps that a class lacks, where together their channels
-/// still fit in a vector.
+/// still fit in a vector; unless there are so few that sums are made along dy's channels.
 template <typename S>
 void direct_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;

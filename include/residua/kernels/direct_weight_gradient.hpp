@@ -81,7 +81,7 @@ void copy_tiles(const S* from, Index step, Index pixels, Index tiles, Index rows
 
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
 ///
-/// Where the weights are few, the pixels are dealt to up to 16 partial sums, which are added in order at the end.
+/// Where the weights are few and the pixels many, these are dealt to 8 to 16 partial sums, which are added in order at the end.
 /// Else there is one sum, and each unit of pixels is shared out by panels of x and, where those are few, by tiles of dy.
 /// What many tiles read is copied first, since columns of pixels far apart would push each other out of the cache.
 template <typename S>
@@ -95,7 +95,7 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
   const bool copies = tiles >= 4 || J == 1;
 
   const PixelUnits units(s.N, I, J, copies ? 256 : std::max(s.C, s.K));
-  const Index parts = size <= 65536 ? std::clamp<Index>(units.count(), 1, 16) : 1;
+  const Index parts = size <= 65536 && units.count() >= 8 ? std::min<Index>(units.count(), 16) : 1;
   const Index shares = parts > 1 ? 1 : std::clamp<Index>(16 / all_panels, 1, tiles);  // of each panel, tile by tile
   Tensor<S> sums(Shape{parts - 1, size}, uninitialized);  // the first is dweight itself
   S* const others = sums.data();

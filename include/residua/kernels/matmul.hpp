@@ -1,8 +1,8 @@
 // Matrix products. Every product of the library comes through here.
 //
-// c (M, N) = a (M, K) · b (K, N): b is packed into panels of a few vectors' width, a is read where it lies. The work
-// is cut into blocks by the sizes alone and every element of c is one sum in a fixed order, so the bits of a result do
-// not depend on the number of threads.
+// c (M, N) = a (M, K) · b (K, N): b is packed into panels of a few vectors' width, a is read where it lies; where c has few
+// rows or columns both are. The work is cut into blocks by the sizes alone and every element of c is one sum in a fixed
+// order, so the bits of a result do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -217,6 +217,7 @@ class RowTable {
   /// The same for few columns, and b as it is: (columns, tap_count · depth). Column j of c is j · step after the first.
   void multiply_few(const Index* taps, Index tap_count, Index depth, const S* b, Index columns, Index step,
                     const Epilogue<S>& end) {
+    if (rows_ == 0) return;
     const auto& kernels = micro_kernels<S>();
     const S* column[few_columns];
     for (Index j = 0; j < few_columns; ++j) column[j] = b + std::min(j, columns - 1) * tap_count * depth;
@@ -265,7 +266,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
 /// c = a (M, K) · bᵀ for few rows of b (N, K). c[i, j] = to[i · row_step + j · column_step]
 template <typename S>
 void matmul_few(ConstMatrixMap<S> a, ConstMatrixMap<S> b, S* to, Index row_step, Index column_step, const Epilogue<S>& end) {
-  const Index depth = a.cols(), grain = std::max<Index>(few_columns, 32768 / std::max<Index>(1, depth));
+  const Index depth = a.cols(), grain = std::max<Index>(most_in_tile, 32768 / std::max<Index>(1, depth));
   parallel_ranges(a.rows(), grain, [&](Index first, Index last) {
     RowTable<S> rows(last - first);
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * depth, to + i * row_step);
@@ -318,7 +319,7 @@ template <typename S>
 void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
   const bool suits = suits_dots<S>(a.cols());
   if (suits && 0 < b.rows() && b.rows() <= few_columns) return matmul_few<S>(a, b, c.data(), c.cols(), 1, end);
-  if (suits && 0 < a.rows() && a.rows() <= few_columns && !end.relu) {  // cᵀ = b · aᵀ
+  if (suits && 0 < a.rows() && a.rows() <= few_columns) {  // cᵀ = b · aᵀ
     if (end.bias != nullptr) {
       for (Index i = 0; i < a.rows(); ++i) {
         S* const row = c.data() + i * c.cols();
@@ -329,7 +330,7 @@ void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogu
         }
       }
     }
-    return matmul_few<S>(b, a, c.data(), 1, c.cols(), {.accumulate = end.accumulate || end.bias != nullptr});
+    return matmul_few<S>(b, a, c.data(), 1, c.cols(), {.accumulate = end.accumulate || end.bias != nullptr, .relu = end.relu});
   }
   matmul<S>(a, RightSide<S>{b.data(), 1, b.cols()}, c, end);
 }

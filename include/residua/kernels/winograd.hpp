@@ -113,7 +113,7 @@ struct WinogradTiles {
 };
 
 /// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache. Its rows are whole
-/// vectors long; what stands beyond their channels is never looked at.
+/// vectors long; what stands beyond their channels reaches no result.
 template <typename S>
 class WinogradDomain {
  public:
