@@ -109,7 +109,7 @@ ConvolutionWeights<S>::ConvolutionWeights(const S* weight, const ConvolutionShap
 
 template <typename S>
 void ConvolutionWeights<S>::prepare(const S* weight, const ConvolutionShape& s) {
-  if (!winograd_suits(s) && suits_dots<S>(s)) {
+  if (!winograd_suits(s) && forward_suits_dots<S>(s)) {
     few_ = Tensor<S>(Shape{s.K, s.taps() * s.C}, std::span<const S>(weight, static_cast<std::size_t>(s.K * s.taps() * s.C)));
     return;
   }
@@ -156,7 +156,7 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
   } else if (winograd_suits(s, forward_tiles(s))) {
     const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
     winograd_convolution<S>(x, s.C, {taps, {}}, y, s.K, forward_tiles(s), end);
-  } else if (suits_dots<S>(s)) {
+  } else if (forward_suits_dots<S>(s)) {
     direct_convolution(x, {}, weight, y, s, end);
   } else {
     direct_convolution<S>(x, pack_weights(weight, s, is_one_unit(s)), nullptr, y, s, end);

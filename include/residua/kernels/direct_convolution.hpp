@@ -93,12 +93,12 @@ inline bool rows_are_one(const ConvolutionShape& s) { return s.groups == 1 && s.
 /// Whether sums are made along the source's channels, `depth` in a row, since the results have few.
 template <typename S>
 bool suits_dots(const ConvolutionShape& s, Index results, Index depth) {
-  return s.groups == 1 && results > 0 && results <= few_columns && suits_dots<S>(depth);
+  return s.groups == 1 && results > 0 && results <= few_columns && enough_for_dots<S>(depth);
 }
 
 /// The same for forward.
 template <typename S>
-bool suits_dots(const ConvolutionShape& s) {
+bool forward_suits_dots(const ConvolutionShape& s) {
   return suits_dots<S>(s, s.K, s.C * (rows_are_one(s) ? s.kernel[1] : 1));
 }
 
@@ -176,7 +176,7 @@ PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s, bool wh
 }
 
 /// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K). The weights are packed, or `few`,
-/// as they are, where suits_dots.
+/// as they are, where forward_suits_dots.
 template <typename S>
 void direct_convolution(const S* x, const PackedGroups<S>& weights, const S* few, S* y, const ConvolutionShape& s,
                         Epilogue<S> end) {

@@ -277,7 +277,7 @@ void matmul_few(ConstMatrixMap<S> a, ConstMatrixMap<S> b, S* to, Index row_step,
 
 /// Whether sums of so many products are long enough to be made along vectors.
 template <typename S>
-bool suits_dots(Index depth) {
+bool enough_for_dots(Index depth) {
   const Index lanes = micro_kernels<S>().lanes;
   return depth >= lanes && (depth % lanes == 0 || depth >= 4 * lanes);
 }
@@ -317,7 +317,7 @@ void matmul(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S
 /// c (M, N) = a (M, K) · bᵀ, b (N, K).
 template <typename S>
 void matmul_bt(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c, Epilogue<S> end = {}) {
-  const bool suits = suits_dots<S>(a.cols());
+  const bool suits = enough_for_dots<S>(a.cols());
   if (suits && 0 < b.rows() && b.rows() <= few_columns) return matmul_few<S>(a, b, c.data(), c.cols(), 1, end);
   if (suits && 0 < a.rows() && a.rows() <= few_columns) {  // cᵀ = b · aᵀ
     if (end.bias != nullptr) {
