@@ -53,7 +53,7 @@ class Tensor {
 
   Tensor(const Tensor&) = default;
   Tensor& operator=(const Tensor&) = default;
-  /// What a tensor was moved from is empty.
+  /// What a tensor was moved from is empty. Not inlined, as tensors are moved in many places.
   [[gnu::noinline]] Tensor(Tensor&& other) noexcept
       : storage_(std::move(other.storage_)), shape_(std::exchange(other.shape_, detail::no_elements)) {}
   [[gnu::noinline]] Tensor& operator=(Tensor&& other) noexcept {
