@@ -2,56 +2,16 @@
 //
 // Forward and input gradient are the same loop, a correlation: a pixel of the result is a sum over taps of (row of the
 // source) · (matrix of the tap). Nothing is unrolled into a patch matrix: the product reads its rows where they lie in the
-// source, or in a copy of a part of it with its border of zeros.
+// source, or in a copy of what is near its border.
 #pragma once
 
 #include <algorithm>
 
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/matmul.hpp>
+#include <residua/kernels/windows.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
-
-/// A part of a batch of images with a border of zeros where it reaches beyond them: images n0 … n1 - 1, rows h0 … h1 - 1,
-/// columns w0 … w1 - 1. Lies in the source itself where the part stays inside, else in a copy.
-template <typename S>
-class Slab {
- public:
-  Slab(const S* source, Index H, Index W, Index C, Index n0, Index n1, Index h0, Index h1, Index w0, Index w1)
-      : row_(W * C), image_(H * W * C), C_(C) {
-    if (h0 >= 0 && h1 <= H && w0 >= 0 && w1 <= W) {
-      data_ = source + n0 * image_ + h0 * row_ + w0 * C;
-      return;
-    }
-    const Index height = h1 - h0, width = w1 - w0;
-    copy_ = Tensor<S>(Shape{n1 - n0, height, width, C}, uninitialized);
-    S* to = copy_.data();
-    const Index left = std::clamp<Index>(-w0, 0, width), inner = std::max<Index>(0, std::min(w1, W) - std::max<Index>(w0, 0));
-    for (Index n = n0; n < n1; ++n) {
-      for (Index h = h0; h < h1; ++h, to += width * C) {
-        if (h < 0 || h >= H || inner == 0) {
-          std::fill_n(to, width * C, S(0));
-          continue;
-        }
-        std::fill_n(to, left * C, S(0));
-        std::copy_n(source + n * image_ + h * row_ + (w0 + left) * C, inner * C, to + left * C);
-        std::fill_n(to + (left + inner) * C, (width - left - inner) * C, S(0));
-      }
-    }
-    row_ = width * C;
-    image_ = height * row_;
-    data_ = copy_.cdata();
-  }
-
-  /// Pixel (h, w) of the n-th image of the part, counted from the part's own corner.
-  const S* pixel(Index n, Index h, Index w) const { return data_ + n * image_ + h * row_ + w * C_; }
-  Index offset(Index h, Index w) const { return h * row_ + w * C_; }
-
- private:
-  Index row_, image_, C_;
-  const S* data_ = nullptr;
-  Tensor<S> copy_;
-};
 
 /// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one. Few
 /// pixels with many outputs are one unit, whose work is shared out by outputs.
@@ -128,24 +88,26 @@ struct Correlation {
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {
       const auto [n0, n1, i0, i1] = units.unit(u);
-      const Index h0 = origin[0] + i0 * step[0], h1 = origin[0] + (i1 - 1) * step[0] + reach[0] + 1;
-      const Index w0 = origin[1], w1 = origin[1] + (J - 1) * step[1] + reach[1] + 1;
-      const Slab<S> slab(x, H, W, C, n0, n1, h0, h1, w0, w1);
+      const Index top = origin[0] + i0 * step[0], left = origin[1];
+      const Windows<S> windows(x, H, W, C, n0, n1, {top, left}, {top + (i1 - 1 - i0) * step[0], left + (J - 1) * step[1]}, reach);
       Tensor<Index> offsets(Shape{tap_count}, uninitialized);
       Index* const offset = offsets.data();
-      for (Index t = 0; t < tap_count; ++t) offset[t] = slab.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
+      for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
       const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
       for (Index g = 0; g < groups; ++g) {
         RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
         for (Index n = n0; n < n1; ++n) {
           for (Index i = i0; i < i1; ++i) {
             S* to = y + ((n * YH + first[0] + every[0] * i) * YW + first[1]) * K + g * kg;
-            const S* from = slab.pixel(n - n0, (i - i0) * step[0], 0) + g * cg;
-            for (Index j = 0; j < J; ++j) rows.add(from + j * step[1] * C, to + j * every[1] * K);
+            for (Index j = 0; j < J;) {
+              const auto [from, count] = windows.run(n - n0, top + (i - i0) * step[0], left + j * step[1], step[1], J - j);
+              rows.add(from + g * cg, step[1] * C, to + j * every[1] * K, every[1] * K, count);
+              j += count;
+            }
           }
         }
         if (few != nullptr) {
-          rows.multiply_few(offset, tap_count, depth, few, K, 1, end);
+          rows.multiply_few(offset, tap_count, depth, few, K, 1, end, ahead);
           continue;
         }
         Epilogue<S> finish = end;

@@ -154,6 +154,10 @@ class RowTable {
 
   /// At most as many as there is capacity for.
   void add(const S* a, S* c) { set(rows_++, a, c); }
+  /// So many rows that lie `a_step` and `c_step` apart.
+  void add(const S* a, Index a_step, S* c, Index c_step, Index count) {
+    for (Index i = 0; i < count; ++i) add(a + i * a_step, c + i * c_step);
+  }
 
   /// Must follow the last row: what fills up the last tile, a row of a and a row of c that nobody wants.
   void end(const S* a, S* c) {
@@ -216,13 +220,15 @@ class RowTable {
 
   /// The same for few columns, and b as it is: (columns, tap_count · depth). Column j of c is j · step after the first.
   void multiply_few(const Index* taps, Index tap_count, Index depth, const S* b, Index columns, Index step,
-                    const Epilogue<S>& end) {
+                    const Epilogue<S>& end, Ahead ahead = {}) {
     if (rows_ == 0) return;
     const auto& kernels = micro_kernels<S>();
     const S* column[few_columns];
     for (Index j = 0; j < few_columns; ++j) column[j] = b + std::min(j, columns - 1) * tap_count * depth;
     this->end();
+    const Index each = ahead.bytes() * kernels.dots_rows / rows_ + 1;
     for (Index row = 0; row < rows_; row += kernels.dots_rows) {
+      ahead.take(each).ask();
       kernels.dots(a_.data() + row, taps, tap_count, depth, column, c_.data() + row, std::min(kernels.dots_rows, rows_ - row),
                    step, columns, end);
     }
