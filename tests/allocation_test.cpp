@@ -101,7 +101,7 @@ double resident_megabytes() {
 TEST(Allocation, CountersCount) {
   const Asked tensors = asked([] {
     release_memory();
-    Tensor<float> a(Shape{1 << 20});
+    Tensor<float> a(Shape{1 << 10});
     Tensor<float> b = a;
     b.array() = 1;
   });
@@ -209,6 +209,47 @@ TEST(Allocation, ManyRandomShapesStaySmall) {
 #if !defined(SANITIZED)
   EXPECT_LT(resident_megabytes(), early + 32);
 #endif
+}
+
+// What was two tensors becomes one, and again two of other sizes, without more of the system's memory.
+TEST(Allocation, LargeTensorsShareMemoryWhateverTheirSizes) {
+  release_memory();
+  const Index million = Index{1} << 20;
+  const auto held = [] { return memory_statistics().live + memory_statistics().cached; };
+  const auto halves = [=] {
+    const Tensor<float> a(Shape{million}, uninitialized), b(Shape{million}, uninitialized);
+  };
+  halves();
+  const std::size_t before = held();
+  const Asked later = asked([=] {
+    { const Tensor<float> whole(Shape{2 * million}, uninitialized); }
+    { const Tensor<float> small(Shape{million / 2}, uninitialized), large(Shape{million * 3 / 2}, uninitialized); }
+    halves();
+  });
+  EXPECT_EQ(later.requests, 0u);
+  EXPECT_EQ(held(), before);
+  const Tensor<float> kept(Shape{million}, 3.0f);
+  release_memory();  // the segment stays, but what is free in it is given back
+  EXPECT_LT(held(), std::size_t{9} << 19);
+  EXPECT_EQ(kept, Tensor<float>(Shape{million}, 3.0f));
+}
+
+// Each tensor keeps what was written to it, whatever is cut and joined around it.
+TEST(Allocation, LargeTensorsKeepToThemselves) {
+  Random random(3);
+  std::vector<Tensor<float>> kept(30);
+  for (int i = 0; i < 3000; ++i) {
+    auto& slot = kept[static_cast<std::size_t>(random.below(30))];
+    if (slot.size() > 0) {
+      const float value = slot.cdata()[0];
+      ASSERT_TRUE((slot.carray() == value).all());
+    }
+    slot = random.below(3) == 0 ? Tensor<float>() : Tensor<float>(Shape{50000 + random.below(400000)}, static_cast<float>(i));
+    if (i % 500 == 0) release_memory();
+  }
+  kept.clear();
+  release_memory();
+  EXPECT_EQ(memory_statistics().cached, 0u);
 }
 
 // One worker each: with several, how many blocks are in use at the same moment is up to chance.

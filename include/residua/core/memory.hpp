@@ -1,10 +1,6 @@
 // Where tensors' memory comes from: shared blocks, and a capped cache of free ones.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -17,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/segments.hpp>
 #include <residua/core/version.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -31,18 +28,6 @@ struct MemoryStatistics {
 };
 
 namespace detail {
-
-inline constexpr std::size_t alignment = 64;
-
-/// The header in front of every block; the elements begin one alignment further on.
-struct Block {
-  std::atomic<std::size_t> owners{1};
-  std::uint32_t bin = 0, home = 0;  // its size, and the list it returns to
-  Block* next = nullptr;
-
-  void* data() { return reinterpret_cast<std::byte*>(this) + alignment; }
-};
-static_assert(sizeof(Block) <= alignment);
 
 /// Which of how many threads of a parallel_for this one is; number 0 of 0 outside.
 struct ParallelPlace {
@@ -60,12 +45,14 @@ inline void pause_briefly() {
 #endif
 }
 
-/// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request.
+/// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request. Large ones
+/// are pieces of segments instead, of just the size.
 /// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): the largest free
 /// ones go back to the system first. One cache serves all threads, and a thread that ends leaves nothing behind.
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
-/// there, and whichever first needs a size gets it for all: later calls find what they need, whatever thread they run on.
+/// there, also for large blocks, and whichever first needs a size gets it for all: later calls find what they need,
+/// whatever thread they run on.
 class MemoryCache {
  public:
   [[gnu::noinline]] static MemoryCache& instance() {
@@ -104,6 +91,7 @@ class MemoryCache {
         }
       }
     }
+    segments_.for_each_free([](void* begin, std::size_t size) { std::memset(begin, 0xFF, size); });
   }
 
   void count_copy() {
@@ -113,13 +101,16 @@ class MemoryCache {
 
   [[gnu::noinline]] MemoryStatistics statistics() {
     std::lock_guard lock(mutex_);
-    return statistics_;
+    MemoryStatistics result = statistics_;
+    result.cached += segments_.touched();
+    return result;
   }
 
  private:
   Block* take(std::size_t bytes) {
-    const std::size_t bin = bin_of(bytes);
     const ParallelPlace place = parallel_place();
+    if (place.of == 0 && bytes >= large) return take_piece(bytes);
+    const std::size_t bin = bin_of(bytes);
     const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number;
     {
       const auto lock = locked();
@@ -138,12 +129,33 @@ class MemoryCache {
     return create(bin, home);
   }
 
+  Block* take_piece(std::size_t bytes) {
+    const auto lock = locked();
+    const std::size_t size = Segments::piece_size(bytes);
+    Piece* piece = segments_.take(size);
+    if (piece == nullptr) {
+      if (!segments_.add(std::max(size, Segments::usual_size))) {
+        trim(statistics_.live);  // the free blocks may be what is missing
+        if (!segments_.add(size)) throw std::bad_alloc();
+      }
+      ++statistics_.system_requests;
+      piece = segments_.take(size);
+          }
+    count_live(size);
+    return piece;
+  }
+
   void take_back(Block* block) {
     const auto lock = locked();
-    const std::size_t size = size_of(block->bin);
-    statistics_.live -= size;
-    statistics_.cached += size;
-    block->next = std::exchange(free_[block->home][block->bin], block);
+    if (block->bin == Piece::no_bin) {
+      statistics_.live -= static_cast<Piece*>(block)->size;
+      segments_.put_back(static_cast<Piece*>(block));
+    } else {
+      const std::size_t size = size_of(block->bin);
+      statistics_.live -= size;
+      statistics_.cached += size;
+      block->next = std::exchange(free_[block->home][block->bin], block);
+    }
     trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
   }
 
@@ -159,6 +171,7 @@ class MemoryCache {
 
   static constexpr std::size_t smallest = 6;  // 2^6 bytes
   static constexpr std::size_t bins = 256;
+  static constexpr std::size_t large = std::size_t{1} << 18;  // bytes
 
   Block* create(std::size_t bin, std::uint32_t home) {
     const std::size_t size = size_of(bin);
@@ -169,7 +182,8 @@ class MemoryCache {
       clear();
       raw = ::operator new(whole, std::align_val_t{alignment});
     }
-    if (bin > 0) ask_for_large_pages(raw, size_of(bin - 1));  // whatever the block is used for, it fills these
+    // Whatever the block is used for, it fills these pages: none is there that nobody asked for.
+    if (size >= 12 * large) advise(raw, size_of(bin - 1), Pages::make_large);
     Block* block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;
@@ -177,17 +191,6 @@ class MemoryCache {
     ++statistics_.system_requests;
     count_live(size);
     return block;
-  }
-
-  /// Of 2 MiB, where the system has them: kernels that walk through much memory look up addresses more rarely. Only for
-  /// what lies between `raw` and `raw + size`, so that no page is there that nobody asked for; it is a wish, not more.
-  static void ask_for_large_pages([[maybe_unused]] void* raw, [[maybe_unused]] std::size_t size) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr std::uintptr_t page = std::uintptr_t{1} << 16;  // a multiple of any system's
-    if (size < std::size_t{3} << 20) return;
-    const auto first = reinterpret_cast<std::uintptr_t>(raw), begin = (first + page - 1) / page * page;
-    ::madvise(reinterpret_cast<void*>(begin), (first + size) / page * page - begin, MADV_HUGEPAGE);
-#endif
   }
 
   static std::size_t bin_of(std::size_t bytes) {
@@ -205,11 +208,15 @@ class MemoryCache {
     statistics_.peak = std::max(statistics_.peak, statistics_.live);
   }
 
+  /// By tensors and by what is free.
+  std::size_t held() const { return statistics_.live + statistics_.cached + segments_.touched(); }
+
   void trim(std::size_t limit) {
-    if (statistics_.live + statistics_.cached <= limit) return;
+    if (held() <= limit) return;
+    segments_.give_back(held() - limit);
     for (std::size_t bin = bins; bin-- > 0;) {
       for (auto& list : free_) {
-        while (list[bin] != nullptr && statistics_.live + statistics_.cached > limit) destroy_first(list, bin);
+        while (list[bin] != nullptr && held() > limit) destroy_first(list, bin);
       }
     }
   }
@@ -224,6 +231,7 @@ class MemoryCache {
 
   std::mutex mutex_;
   std::vector<std::array<Block*, bins>> free_{1};  // outside of parallel_for, then for each thread inside
+  Segments segments_;
   MemoryStatistics statistics_;
 };
 
