@@ -116,7 +116,8 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
       const Ahead x_ahead = rows_of_unit(units, u + 1, x, s.H, s.W * s.C, s.stride[0]);
       if (copies) {
         parallel_for(s.groups * shares, [&](Index i) {
-          const Index g = i / shares, tile0 = i % shares * tiles / shares, tile1 = (i % shares + 1) * tiles / shares;
+          const Index g = i % s.groups, share = i / s.groups;
+          const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
           copy_tiles(unit_dy + g * kg + tile0 * tile_rows, s.K, pixels, tile1 - tile0, tile_rows,
                      dy_copy + (g * tiles + tile0) * tile_step, tile_step);
         });
@@ -124,12 +125,13 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
       parallel_ranges(all_panels * shares, parts > 1 ? all_panels : (all_panels * shares + 15) / 16, [&](Index a, Index b) {
         Tensor<S> x_copy(Shape{room + 1, panels.width * panels.lanes}, uninitialized);
         for (Index job = a; job < b; ++job) {
-          const Index g = job / shares / panels.count(), p = job / shares % panels.count(), share = job % shares;
+          // In the order of the shares, as the copies were made: a thread reads what it copied itself.
+          const Index share = job / all_panels, panel = job % all_panels, g = panel / panels.count(), p = panel % panels.count();
           const Index column = panels.first_column(p), span = panels.width_of(p) * panels.lanes;
           copy_patches(x, s, unit, patch_runs(s, g, column, column + panels.columns_of(p)), span, x_copy.data());
           const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
           for (Index tile = tile0; tile < tile1; ++tile) {
-            const Index k = tile * tile_rows, step = job / shares * tiles + tile;
+            const Index k = tile * tile_rows, step = panel * tiles + tile;
             dy_ahead.part(step, all_panels * tiles).ask();
             x_ahead.part(step, all_panels * tiles).ask();
             const S* const of_tile = copies ? dy_copy + (g * tiles + tile) * tile_step : unit_dy + g * kg + k;
