@@ -86,10 +86,14 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = rows_of_tile(BYTES, V);                                 \
     Vector sum[ROWS][V] = {};                                                                                        \
-    RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {  /* what is written at the end is on its way by then */          \
+    /* What is written at the end is on its way by then. */                                                          \
+    const auto ask_for = [=](Index i) RESIDUA_INLINE_LAMBDA {                                                        \
       RESIDUA_UNROLL for (int v = 0; v < V; ++v) __builtin_prefetch(c[i] + first + v * lanes, 1);                    \
-    }                                                                                                                \
+    };                                                                                                               \
+    const bool one_by_one = tap_count >= ROWS;                                                                       \
+    if (!one_by_one) { RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) ask_for(i); }                                   \
     for (Index t = 0; t < tap_count; ++t) {                                                                          \
+      if (one_by_one && t < ROWS) ask_for(t);                                                                        \
       const S* row[ROWS];                                                                                            \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
       RESIDUA_UNROLL_BY_4 for (Index k = 0; k < depth; ++k, b += V * lanes) {                                        \
