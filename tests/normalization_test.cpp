@@ -578,6 +578,29 @@ TYPED_TEST(Normalization, PredictsInPlace) {
   }
 }
 
+// Results of many megabytes are stored past the caches, unless they replace what they are made from.
+TYPED_TEST(Normalization, LargeResultsAreTheSameInPlace) {
+  using S = TypeParam;
+  for (const auto& [channels, groups] : {std::pair<Index, Index>{64, 8}, {33, 3}}) {  // whole vectors, and parts of them
+    const auto x = values<S>({2, 190, 97, channels}), dy = values<S>({2, 190, 97, channels}, 5);
+    const auto copied = [](Tensor<S> t) {  // so that nobody else holds it
+      t.data();
+      return t;
+    };
+    for (Layer<S> norm : {Layer<S>(GroupNorm<S>({.num_groups = groups, .num_channels = channels})),
+                          Layer<S>(InstanceNorm<S>({.num_features = channels}))}) {
+      const auto gradient = [&](Tensor<S> of_output) {
+        Random random(1);
+        Tape<S> tape(random);
+        norm.forward(x, tape);
+        return norm.backward(std::move(of_output), tape);
+      };
+      EXPECT_EQ(gradient(dy), gradient(copied(dy))) << norm.type().name();
+      EXPECT_EQ(norm(x), norm(copied(x))) << norm.type().name();
+    }
+  }
+}
+
 // --- errors ----------------------------------------------------------------------------------------------------------
 
 TEST(NormalizationErrors, Options) {

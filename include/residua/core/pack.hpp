@@ -155,6 +155,37 @@ RESIDUA_INLINE void store_ahead(typename V::Scalar* to, const V& v, Index n = V:
   store<V>(to, v, n);
 }
 
+/// Whether a result of so many bytes is best stored past the caches: it would only push out what is in them, which must then
+/// be written to memory first. Not where it replaces what it is made from, since that is in them already.
+constexpr bool is_past_caches(Index bytes, bool in_place) { return !in_place && bytes >= Index{4} << 20; }
+
+/// As store_ahead, past the caches if `past`. Whoever stored so calls end_past_caches before others read.
+template <typename V>
+RESIDUA_INLINE void store_ahead(typename V::Scalar* to, const V& v, Index n, bool past) {
+#if defined(__x86_64__)
+  if (past && n >= V::lanes && reinterpret_cast<std::uintptr_t>(to) % sizeof v.raw == 0) {
+    typedef typename V::Scalar Line __attribute__((vector_size(sizeof(typename V::Raw)), may_alias));
+    Line* const memory = reinterpret_cast<Line*>(to);
+#if defined(__clang__)
+    __builtin_nontemporal_store(v.raw, memory);
+#else
+    if constexpr (sizeof v.raw == 16) {
+      asm volatile("movntps %1, %0" : "=m"(*memory) : "x"(v.raw));
+    } else {
+      asm volatile("vmovntps %1, %0" : "=m"(*memory) : "v"(v.raw));
+    }
+#endif
+    return;
+  }
+#endif
+  store_ahead<V>(to, v, n);
+}
+inline void end_past_caches([[maybe_unused]] bool past) {
+#if defined(__x86_64__)
+  if (past) __builtin_ia32_sfence();
+#endif
+}
+
 /// Calls f(i, n) for the vectors that cover the numbers first … last - 1: n is V::lanes, by a constant that spares load and
 /// store the look at it; fewer at the end.
 template <typename V, typename F>

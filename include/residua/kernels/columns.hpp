@@ -68,16 +68,18 @@ template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { 
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
-/// been read, they may still be in the cache. `then(block)` is called for each block while it is.
+/// been read, they may still be in the cache. `then(block)` is called for each block while it is, unless y is stored `past`
+/// the caches.
 template <typename S, typename F, typename Then, typename... X>
-void map_columns_then(const WideRows& wide, S* y, F&& f, Then&& then, const X&... x) {
+void map_columns_then(const WideRows& wide, S* y, bool past, F&& f, Then&& then, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {
     parallel_for(wide.blocks(), [&](Index before) {
       const Index block = wide.blocks() - 1 - before;
       wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) RESIDUA_INLINE_LAMBDA {
         using V = decltype(zero);
-        store_ahead<V>(y + at, f(operand.template at<V>(at, c, n)...), n);
+        store_ahead<V>(y + at, f(operand.template at<V>(at, c, n)...), n, past);
       });
+      end_past_caches(past);
       then(block);
     });
   };
@@ -85,7 +87,7 @@ void map_columns_then(const WideRows& wide, S* y, F&& f, Then&& then, const X&..
 }
 template <typename S, typename F, typename... X>
 void map_columns(const WideRows& wide, S* y, F&& f, const X&... x) {
-  map_columns_then(wide, y, f, [](Index) {}, x...);
+  map_columns_then(wide, y, false, f, [](Index) {}, x...);
 }
 
 /// Adds up the repetitions of a wide row: to[c] = Σ_i v[i·C + c].

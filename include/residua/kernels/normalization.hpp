@@ -275,6 +275,7 @@ void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S*
   const WideRows wide(norm.pixels, C);
   const Tensor<S> shift = repeated(norm.bias, wide);
   const S least = relu && stopped == nullptr ? S(0) : -std::numeric_limits<S>::infinity();
+  const bool past = stopped == nullptr && is_past_caches(norm.samples * size * Index(sizeof(S)), x == y || sum == y);
   const auto then = [&](Index block) {
     if (stopped == nullptr) return;
     const Index run = wide.block_size(), first = block * run;
@@ -289,11 +290,11 @@ void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S*
     const auto formula = [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; };
     const auto at_least = [least](auto v) { return where(v < least, least, v); };  // NaN stays NaN
     if (sum != nullptr) {
-      map_columns_then(wide, y + sample * size, [=](auto v, auto m, auto a, auto b, auto s) {
+      map_columns_then(wide, y + sample * size, past, [=](auto v, auto m, auto a, auto b, auto s) {
         return at_least(formula(v, m, a, b) + s);
       }, then, in, means, scale, shift, sum + sample * size);
     } else {
-      map_columns_then(wide, y + sample * size, [=](auto v, auto m, auto a, auto b) {
+      map_columns_then(wide, y + sample * size, past, [=](auto v, auto m, auto a, auto b) {
         return at_least(formula(v, m, a, b));
       }, then, in, means, scale, shift);
     }
@@ -307,6 +308,7 @@ void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments,
   const Index C = norm.channels, size = norm.sample_size(), width = C / norm.groups;
   const S share = S(1) / static_cast<S>(width * norm.pixels);
   const WideRows wide(norm.pixels, C);
+  const bool past = is_past_caches(norm.samples * size * Index(sizeof(S)), dx == dy);
   Tensor<S> parts(Shape{norm.samples, 2, C}, uninitialized);  // each sample's part of dweight and dbias
   S* const part = parts.data();
   parallel_for(norm.samples, [&](Index sample) {
@@ -336,8 +338,8 @@ void group_norm_gradient(const GroupNorm<S>& norm, const S* x, const S* moments,
       std::fill_n(s + at, width, static_cast<S>(along) * r[at] * r[at] * share);
     }
     const auto dx_of = [](auto g, auto v, auto m, auto u, auto w, auto z) { return g * u - w - (v - m) * z; };
-    map_columns(wide, dx + sample * size, dx_of, d, in, repeated(mean, wide), repeated(scale.cdata(), wide),
-                repeated(shift.cdata(), wide), repeated(slope.cdata(), wide));
+    map_columns_then(wide, dx + sample * size, past, dx_of, [](Index) {}, d, in, repeated(mean, wide),
+                     repeated(scale.cdata(), wide), repeated(shift.cdata(), wide), repeated(slope.cdata(), wide));
   });
   if (!dweight && !dbias) return;
   const Tensor<S> total = column_sums(parts.cdata(), norm.samples, 2 * C);
