@@ -114,11 +114,11 @@ TEST(Allocation, CountersCount) {
 }
 
 template <typename S>
-void check_training_step(int threads) {
+void check_training_step(int threads, Index samples) {
   set_num_threads(threads);
   auto net = small_net::make<S>();
   auto optimizer = small_net::optimizer_of<S>(net);
-  const small_net::SmallBatch<S> batch(8);
+  const small_net::SmallBatch<S> batch(samples);
   for (int i = 0; i < 10; ++i) small_net::step(net, optimizer, batch);
   const Asked training = asked([&] {
     for (int i = 0; i < 20; ++i) small_net::step(net, optimizer, batch);
@@ -126,6 +126,8 @@ void check_training_step(int threads) {
   EXPECT_EQ(training.requests, 0u);
   EXPECT_EQ(training.copies, 0u);
   EXPECT_EQ(training.mallocs, 0);
+
+  if (samples > 8) return;  // which of the threads predicts which piece of a large batch is up to chance
 
   const auto& model = net;
   for (int i = 0; i < 5; ++i) model(batch.images);
@@ -140,9 +142,10 @@ void check_training_step(int threads) {
 TEST(Allocation, TrainingStepAsksForNothing) {
   const int before = num_threads();
   for (int threads : {1, 2, 3}) {
-    check_training_step<float>(threads);
-    check_training_step<double>(threads);
+    check_training_step<float>(threads, 8);
+    check_training_step<double>(threads, 8);
   }
+  check_training_step<float>(2, 150);  // tensors that are pieces of segments
   set_num_threads(before);
 }
 
@@ -238,13 +241,12 @@ TEST(Allocation, LargeTensorsShareMemoryWhateverTheirSizes) {
 TEST(Allocation, LargeTensorsKeepToThemselves) {
   Random random(3);
   std::vector<Tensor<float>> kept(30);
+  std::vector<float> written(30);
   for (int i = 0; i < 3000; ++i) {
-    auto& slot = kept[static_cast<std::size_t>(random.below(30))];
-    if (slot.size() > 0) {
-      const float value = slot.cdata()[0];
-      ASSERT_TRUE((slot.carray() == value).all());
-    }
-    slot = random.below(3) == 0 ? Tensor<float>() : Tensor<float>(Shape{50000 + random.below(400000)}, static_cast<float>(i));
+    const auto place = static_cast<std::size_t>(random.below(30));
+    ASSERT_TRUE((kept[place].carray() == written[place]).all());
+    written[place] = static_cast<float>(i);
+    kept[place] = random.below(3) == 0 ? Tensor<float>() : Tensor<float>(Shape{50000 + random.below(400000)}, written[place]);
     if (i % 500 == 0) release_memory();
   }
   kept.clear();

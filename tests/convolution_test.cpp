@@ -271,6 +271,10 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {1, 1, 40, 3, 4, {1, 5}, {1, 2}, {0, 2}, {1, 1}, 1},           // one row
       {1, 40, 1, 3, 4, {5, 1}, {2, 1}, {2, 0}, {1, 1}, 1},           // one column
       {3, 33, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},        // several units of work
+      {2, 20, 31, 24, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},        // strips at the edges are copied, of groups
+      {1, 2, 60, 12, 5, {5, 3}, {1, 3}, {4, 2}, {1, 2}, 1},          // likewise, and the kernel is higher than the image
+      {2, 9, 30, 70, 3, {3, 3}, {1, 2}, {1, 1}, {1, 1}, 1},          // likewise, with few outputs
+      {1, 9, 40, 20, 20, {1, 1}, {1, 1}, {1, 2}, {1, 1}, 1},         // a border that only zeros are read from
       {2, 5, 5, 130, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // taps in several rounds
       {2, 38, 42, 3, 33, {7, 7}, {2, 2}, {3, 3}, {1, 1}, 1},         // a network's first layer
       {3, 9, 8, 16, 80, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of many channels

@@ -47,8 +47,8 @@ inline void pause_briefly() {
 
 /// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request. Large ones
 /// are pieces of segments instead, of just the size.
-/// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): the largest free
-/// ones go back to the system first. One cache serves all threads, and a thread that ends leaves nothing behind.
+/// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): free pieces go back to
+/// the system first, then the largest free blocks. One cache serves all threads, and a thread that ends leaves nothing behind.
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
 /// there, also for large blocks, and whichever first needs a size gets it for all: later calls find what they need,
@@ -64,7 +64,7 @@ class MemoryCache {
   [[gnu::noinline]] static Block* acquire(std::size_t bytes) { return instance().take(bytes); }
   [[gnu::noinline]] static void release(Block* block) { instance().take_back(block); }
 
-  /// Gives all free memory back to the system.
+  /// Gives all free memory back to the system, of segments that are in use in whole pages.
   void clear() {
     std::lock_guard lock(mutex_);
     statistics_.peak = statistics_.live;
@@ -130,17 +130,23 @@ class MemoryCache {
   }
 
   Block* take_piece(std::size_t bytes) {
-    const auto lock = locked();
     const std::size_t size = Segments::piece_size(bytes);
+    auto lock = locked();
     Piece* piece = segments_.take(size);
     if (piece == nullptr) {
-      if (!segments_.add(std::max(size, Segments::usual_size))) {
-        trim(statistics_.live);  // the free blocks may be what is missing
-        if (!segments_.add(size)) throw std::bad_alloc();
+      lock.unlock();
+      Piece* segment = Segments::create(std::max(size, Segments::usual_size));
+      if (segment == nullptr) segment = Segments::create(size);
+      if (segment == nullptr) {  // the free blocks may be what is missing
+        clear();
+        segment = Segments::create(size);
       }
+      if (segment == nullptr) throw std::bad_alloc();
+      lock.lock();
       ++statistics_.system_requests;
+      segments_.add(segment);
       piece = segments_.take(size);
-          }
+    }
     count_live(size);
     return piece;
   }
@@ -159,7 +165,7 @@ class MemoryCache {
     trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
   }
 
-  /// The lock is held for a few instructions: whoever finds it taken tries again before going to sleep.
+  /// The lock is not held for long: whoever finds it taken tries again before going to sleep.
   std::unique_lock<std::mutex> locked() {
     for (int attempt = 0; attempt < 100; ++attempt) {
       std::unique_lock lock(mutex_, std::try_to_lock);
@@ -182,8 +188,8 @@ class MemoryCache {
       clear();
       raw = ::operator new(whole, std::align_val_t{alignment});
     }
-    // Whatever the block is used for, it fills these pages: none is there that nobody asked for.
-    if (size >= 12 * large) advise(raw, size_of(bin - 1), Pages::make_large);
+    // Whatever the block is used for, it fills these pages, or most of them.
+    if (size >= std::size_t{3} << 20) advise(raw, size_of(bin - 1), Pages::make_large);
     Block* block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;

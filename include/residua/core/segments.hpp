@@ -31,7 +31,7 @@ struct Block {
   void* data() { return reinterpret_cast<std::byte*>(this) + alignment; }
 };
 
-/// A part of a segment. Of a free one the first `touched` bytes may have memory of the system's, the others have none yet.
+/// A part of a segment. Of a free one the first `touched` bytes may have memory of the system's, the others little or none.
 struct Piece : Block {
   std::size_t size = 0, touched = 0;          // with the header; 0 touched while in use
   Piece *before = nullptr, *after = nullptr;  // its neighbours in the segment
@@ -70,16 +70,16 @@ class Segments {
   /// How much of the free pieces may have memory of the system's.
   std::size_t touched() const { return touched_; }
 
-  /// A new segment, of this size; false where the system has none.
-  bool add(std::size_t size) {
+  /// A segment of one piece; null where the system has no memory.
+  static Piece* create(std::size_t size) {
     void* const memory = ::operator new(size, std::align_val_t{alignment}, std::nothrow);
-    if (memory == nullptr) return false;
+    if (memory == nullptr) return nullptr;
     advise(memory, size, Pages::make_large);
     Piece* const piece = new (memory) Piece;
     piece->size = size;
-    insert(piece, page);
-    return true;
+    return piece;
   }
+  void add(Piece* segment) { insert(segment, page); }
 
   /// Of the free pieces that are large enough the one that needs least new memory, then the smallest; null without any.
   Piece* take(std::size_t size) {
@@ -113,25 +113,27 @@ class Segments {
     }
     if (Piece* const before = piece->before; before != nullptr && before->is_free()) {
       remove(before);
-      touched += before->size;
+      touched += before->size;  // all of it, since what is touched is a beginning
       join(before, piece);
       piece = before;
     }
     insert(piece, touched);
   }
 
-  /// Gives memory of free pieces, so many bytes or all there is, back to the system.
+  /// Gives memory of free pieces, so many bytes or all there is, back to the system; segments that nothing is used of whole.
   void give_back(std::size_t bytes) {
-    for (Piece *piece = free_, *after; piece != nullptr && bytes > 0; piece = after) {
-      after = next(piece);
+    const std::size_t wanted = touched_ - std::min(bytes, touched_);
+    for (Piece *piece = free_, *following; piece != nullptr && touched_ > wanted; piece = following) {
+      following = next(piece);
+      const bool whole = piece->before == nullptr && piece->after == nullptr;
+      if (!whole && piece->touched == page) continue;
       const std::size_t touched = remove(piece);
-      bytes -= std::min(bytes, touched);
-      if (piece->before == nullptr && piece->after == nullptr) {
+      if (whole) {
         ::operator delete(static_cast<void*>(piece), std::align_val_t{alignment});
-        continue;
+      } else {
+        advise(piece->data(), touched - alignment, Pages::take_back);
+        insert(piece, page);
       }
-      advise(piece->data(), touched - alignment, Pages::take_back);
-      insert(piece, page);
     }
   }
 

@@ -68,8 +68,8 @@ template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { 
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
-/// been read, they may still be in the cache. `then(block)` is called for each block while it is, unless y is stored `past`
-/// the caches.
+/// been read, they may still be in the cache. `then(block)` is called after each block, which is in the cache unless y is
+/// stored `past` it.
 template <typename S, typename F, typename Then, typename... X>
 void map_columns_then(const WideRows& wide, S* y, bool past, F&& f, Then&& then, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {

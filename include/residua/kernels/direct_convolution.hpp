@@ -89,7 +89,8 @@ struct Correlation {
     parallel_for(units.count(), [&](Index u) {
       const auto [n0, n1, i0, i1] = units.unit(u);
       const Index top = origin[0] + i0 * step[0], left = origin[1];
-      const Windows<S> windows(x, H, W, C, n0, n1, {top, left}, {top + (i1 - 1 - i0) * step[0], left + (J - 1) * step[1]}, reach);
+      const Index last_row = top + (i1 - 1 - i0) * step[0], last_column = left + (J - 1) * step[1];
+      const Windows<S> windows(x, H, W, C, n0, n1, {top, left}, {last_row, last_column}, reach);
       Tensor<Index> offsets(Shape{tap_count}, uninitialized);
       Index* const offset = offsets.data();
       for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);

@@ -18,6 +18,9 @@ void copy_with_border(const S* image, Index H, Index W, Index C, Index h, Index 
   std::fill_n(to + (left + inner) * C, (count - left - inner) * C, S(0));
 }
 
+/// Rows of so many numbers are copied whole sooner than in strips.
+inline constexpr Index short_row = 512;
+
 /// Windows of images n0 … n1 - 1 of x (N, H, W, C): their first pixels are in the rectangle from `first` to `last`, both
 /// (row, column), and their last ones `reach` further on.
 ///
@@ -36,7 +39,7 @@ class Windows {
     const Index width = last[1] + reach[1] + 1 - w0_;
     Index strips[2] = {w0_ < left_ ? left_ + reach[1] - w0_ : 0, last[1] < right_ ? 0 : last[1] + reach[1] + 1 - right_};
     const Index copied = strips[0] + strips[1];
-    const bool whole = copied > 0 && (2 * copied > W || row_ <= 512);
+    const bool whole = copied > 0 && (2 * copied > W || row_ <= short_row);
     if (whole) {
       row_ = width * C;
       left_ = last[1] + 1;
@@ -82,7 +85,7 @@ class Windows {
   Index H_, W_, C_, row_;
   Index h0_, w0_, height_;  // what is copied
   Index inside_;            // windows from this row on reach below the image
-  Index left_, right_;      // those before this column beyond its left edge, from this one on beyond its right edge
+  Index left_, right_;      // those before this column beyond its left edge (or all), from this one on beyond its right edge
   Index strip_ = 0;         // width of the left strip
   Tensor<S> strips_, rows_;
 };
