@@ -161,8 +161,8 @@ constexpr bool is_past_caches(Index bytes, bool in_place) { return !in_place && 
 
 /// As store_ahead, past the caches if `past`. Whoever stored so calls end_past_caches before others read.
 template <typename V>
-RESIDUA_INLINE void store_ahead(typename V::Scalar* to, const V& v, Index n, bool past) {
-#if defined(__x86_64__)
+RESIDUA_INLINE void store_ahead(typename V::Scalar* to, const V& v, Index n, [[maybe_unused]] bool past) {
+#if defined(__x86_64__) && defined(__OPTIMIZE__)  // else g++ would compile it without the vectors' instruction set, too
   if (past && n >= V::lanes && reinterpret_cast<std::uintptr_t>(to) % sizeof v.raw == 0) {
     typedef typename V::Scalar Line __attribute__((vector_size(sizeof(typename V::Raw)), may_alias));
     Line* const memory = reinterpret_cast<Line*>(to);
