@@ -141,10 +141,15 @@ RESIDUA_INLINE void store(typename V::Scalar* to, const V& v, Index n = V::lanes
 /// goes, and what is written less.
 inline constexpr Index bytes_ahead = 4096;
 
+/// Asks for what lies so many bytes after an address, of which it does not matter whether it can be read.
+RESIDUA_INLINE void prefetch(const void* from, Index bytes = 0) {
+  __builtin_prefetch(static_cast<const char*>(from) + bytes);
+}
+
 /// As load, in a pass over much memory.
 template <typename V>
 RESIDUA_INLINE V load_ahead(const typename V::Scalar* from, Index n = V::lanes) {
-  __builtin_prefetch(reinterpret_cast<const char*>(from) + bytes_ahead);
+  prefetch(from, bytes_ahead);
   return load<V>(from, n);
 }
 

@@ -113,12 +113,13 @@ Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_s
   return total;
 }
 
-/// sum[c] += Σ x[row, c] for the wide rows of a block.
-template <typename S>
-void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum) {
+/// sum[c] += Σ x[row, c] for the wide rows of a block; `seen(position)` is called for each vector.
+template <typename S, typename Seen>
+void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum, Seen&& seen) {
   wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) {
     using V = decltype(zero);
-    store<V>(sum + c, load<V>(sum + c, n) + load_ahead<V>(x + at, n), n);
+    seen(at);
+    store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
   });
 }
 
@@ -128,7 +129,7 @@ Tensor<S> column_sums(const S* x, Index rows, Index columns) {
   const WideRows wide(rows, columns);
   return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
     Tensor<S> wide_sum(Shape{wide.width}, S(0));
-    add_wide_rows(wide, block, x, wide_sum.data());
+    add_wide_rows(wide, block, x, wide_sum.data(), [=](Index at) { prefetch(x + at, bytes_ahead); });
     collapse(wide_sum.cdata(), wide, sums);
   });
 }
@@ -164,13 +165,17 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     Tensor<S> scratch(Shape{wide.width}, S(0));
     S* const sum = scratch.data();
     S* const mean = moments + block * 2 * columns;
-    add_wide_rows(wide, block, x, sum);
+    // The second pass reads the block from the cache. For memory to be busy all the time, each asks for half the next block.
+    const Index first = block * wide.block_size(), next = std::min(block + 1, blocks - 1) * wide.block_size();
+    const auto ask = [=](Index at) { prefetch(x + next + (at - first) / 2); };
+    add_wide_rows(wide, block, x, sum, ask);
     collapse(sum, wide, mean);
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
     wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, auto n) {
       using V = decltype(zero);
+      ask(at + wide.block_size());
       const V v = load<V>(x + at, n) - load<V>(m + c, n);
       store<V>(sum + c, load<V>(sum + c, n) + v * v, n);
     });
