@@ -67,7 +67,8 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
         a_rows.push_back(a.cdata() + i * row);
         c_rows.push_back(c.data() + i * (first + span + 1));
       }
-      set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), first, columns, end);
+      set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), first, columns, end,
+                            Ahead(b.cdata(), b.size()).steps(tap_count * (depth / products_an_ask)));
       ASSERT_EQ(c, wanted);  // beyond the last column too
     }
   }
@@ -93,7 +94,8 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
           for (Index v = 0; v < columns; ++v) wanted(i, v) += a(p, i) * b(p, v);
         }
       }
-      set.outer[width - 1][vectors - 1](a.cdata(), lda, b.cdata(), ldb, count, c.data(), ldc, rows, columns, accumulate);
+      set.outer[width - 1][vectors - 1](a.cdata(), lda, b.cdata(), ldb, count, c.data(), ldc, rows, columns, accumulate,
+                                        Ahead().steps(1));
       ASSERT_EQ(c, wanted);
     }
   }
@@ -146,7 +148,8 @@ TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
     std::vector<S*> c_rows;
     for (Index i = 0; i < tile; ++i) c_rows.push_back(c.data() + i * set.lanes);
     const Index tap = 0;
-    set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), 0, set.lanes, {.relu = true});
+    set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), 0, set.lanes, {.relu = true},
+                Ahead().steps(1));
     EXPECT_TRUE(c.carray().isNaN().all()) << set.lanes;
   }
 }

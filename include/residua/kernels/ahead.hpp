@@ -3,9 +3,21 @@
 
 #include <algorithm>
 
-#include <residua/core/eigen.hpp>
+#include <residua/core/pack.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
+
+/// What an innermost loop asks for as it goes, two lines at a time: many at once would hold up its own reading.
+struct AheadSteps {
+  const char* at;
+  Index step;  ///< bytes
+
+  RESIDUA_INLINE void ask() {
+    __builtin_prefetch(at, 0, 2);  // into the second-level cache: the first holds what the loop reads again and again
+    __builtin_prefetch(at + 64, 0, 2);
+    at += step;
+  }
+};
 
 /// Memory that will be read later, asked for part by part, each beside a part of what is computed meanwhile.
 class Ahead {
@@ -30,6 +42,12 @@ class Ahead {
     Ahead result = *this;
     begin_ = result.end_ = begin_ + std::min(bytes, end_ - begin_);
     return result;
+  }
+
+  /// For an innermost loop that asks so many times. Where there is nothing to ask for, it asks for what is there already.
+  AheadSteps steps(Index times) const {
+    const Index each = bytes() / std::max<Index>(1, times);
+    return {bytes() > 0 ? begin_ : reinterpret_cast<const char*>(this), std::min<Index>(each, 128)};
   }
 
   void ask() const {

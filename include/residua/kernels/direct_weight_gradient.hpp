@@ -132,12 +132,13 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
           const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
           for (Index tile = tile0; tile < tile1; ++tile) {
             const Index k = tile * tile_rows, step = panel * tiles + tile;
-            dy_ahead.part(step, all_panels * tiles).ask();
-            x_ahead.part(step, all_panels * tiles).ask();
+            // Asks for what the next unit reads: beside even tiles for dy, beside the others for x.
+            const Ahead ahead = (step % 2 == 0 ? dy_ahead : x_ahead).part(step / 2, (all_panels * tiles + 1) / 2);
             const S* const of_tile = copies ? dy_copy + (g * tiles + tile) * tile_step : unit_dy + g * kg + k;
             kernels.outer[panels.width - 1][panels.width_of(p) - 1](
                 of_tile, copies ? tile_rows : s.K, x_copy.cdata(), span, pixels, sum_of(part) + (g * kg + k) * row + column,
-                row, std::min(tile_rows, kg - k), panels.columns_of(p), u > first);
+                row, std::min(tile_rows, kg - k), panels.columns_of(p), u > first,
+                ahead.steps(pixels / products_an_ask));
           }
         }
       });

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <residua/core/pack.hpp>
+#include <residua/kernels/ahead.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -16,15 +17,17 @@ struct Epilogue {
 };
 
 /// c_i[first + v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
-/// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored.
+/// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored. `ahead` is
+/// asked once for each four products of a sum, as in the outer kernel.
 template <typename S>
 using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
-                            Index first, Index columns, Epilogue<S> end);
+                            Index first, Index columns, Epilogue<S> end, AheadSteps ahead);
+inline constexpr Index products_an_ask = 4;
 
 /// c[i][v] = Σ_p a[p·lda + i] · b[p·ldb + v]   for p < count, i < rows, v < columns; added to what is there if `accumulate`.
 template <typename S>
 using OuterKernel = void (*)(const S* a, Index lda, const S* b, Index ldb, Index count, S* c, Index ldc, Index rows,
-                             Index columns, bool accumulate);
+                             Index columns, bool accumulate, AheadSteps ahead);
 
 /// c_i[j · step] = Σ_t Σ_k a_i[taps_t + k] · b_j[t·depth + k]   for i < rows and j < columns, of which there are at most
 /// few_columns: sums along vectors, where the rows kernel would leave most of its lanes empty. Finished by `end`, whose bias
@@ -82,7 +85,7 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
 #define RESIDUA_MICRO_KERNELS(ISA, TARGET, BYTES)                                                                    \
   template <typename S, int V>                                                                                       \
   TARGET void rows_##ISA(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b,             \
-                         S* const* c, Index first, Index columns, Epilogue<S> end) {                                 \
+                         S* const* c, Index first, Index columns, Epilogue<S> end, AheadSteps ahead) {               \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S)), ROWS = rows_of_tile(BYTES, V);                                 \
     Vector sum[ROWS][V] = {};                                                                                        \
@@ -96,14 +99,21 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
       if (one_by_one && t < ROWS) ask_for(t);                                                                        \
       const S* row[ROWS];                                                                                            \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) row[i] = a[i] + taps[t];                                         \
-      RESIDUA_UNROLL_BY_4 for (Index k = 0; k < depth; ++k, b += V * lanes) {                                        \
+      const auto product = [&](Index k) TARGET RESIDUA_INLINE_LAMBDA {                                               \
         Vector column[V];                                                                                            \
         RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);      \
         RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                              \
           const S factor = row[i][k];                                                                                \
           RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                \
         }                                                                                                            \
+        b += V * lanes;                                                                                              \
+      };                                                                                                             \
+      Index k = 0;                                                                                                   \
+      for (; k + products_an_ask <= depth; k += products_an_ask) {                                                   \
+        ahead.ask();                                                                                                 \
+        RESIDUA_UNROLL for (Index j = 0; j < products_an_ask; ++j) product(k + j);                                   \
       }                                                                                                              \
+      for (; k < depth; ++k) product(k);                                                                             \
     }                                                                                                                \
     if (end.bias != nullptr) {                                                                                       \
       RESIDUA_UNROLL for (int v = 0; v < V; ++v) {                                                                   \
@@ -134,18 +144,25 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
                                                                                                                      \
   template <typename S, int V, Index ROWS>                                                                           \
   TARGET void outer_##ISA(const S* a, Index lda, const S* b, Index ldb, Index count, S* c, Index ldc, Index rows,    \
-                          Index columns, bool accumulate) {                                                          \
+                          Index columns, bool accumulate, AheadSteps ahead) {                                        \
     typedef S Vector __attribute__((vector_size(BYTES), aligned(sizeof(S)), may_alias));                             \
     constexpr Index lanes = BYTES / Index(sizeof(S));                                                                \
     Vector sum[ROWS][V] = {};                                                                                        \
-    RESIDUA_UNROLL_BY_4 for (Index p = 0; p < count; ++p, a += lda, b += ldb) {                                      \
+    const auto product = [&]() TARGET RESIDUA_INLINE_LAMBDA {                                                        \
       Vector column[V];                                                                                              \
       RESIDUA_UNROLL for (int v = 0; v < V; ++v) column[v] = *reinterpret_cast<const Vector*>(b + v * lanes);        \
       RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                \
         const S factor = a[i];                                                                                       \
         RESIDUA_UNROLL for (int v = 0; v < V; ++v) sum[i][v] += factor * column[v];                                  \
       }                                                                                                              \
+      a += lda, b += ldb;                                                                                            \
+    };                                                                                                               \
+    Index p = 0;                                                                                                     \
+    for (; p + products_an_ask <= count; p += products_an_ask) {                                                     \
+      ahead.ask();                                                                                                   \
+      RESIDUA_UNROLL for (Index j = 0; j < products_an_ask; ++j) product();                                          \
     }                                                                                                                \
+    for (; p < count; ++p) product();                                                                                \
     const bool whole = rows == ROWS && columns >= V * lanes;                                                         \
     const Index some = std::min(columns, V * lanes);                                                                 \
     S part[ROWS][V * lanes];                                                                                         \

@@ -73,7 +73,7 @@ struct WinogradTiles {
   template <typename S>
   Ahead image_rows(Index first, Index last, const ChannelsOfImages<S>& images, const Index* bounds) const {
     last = std::min(last, count());
-    if (last - first < columns() || images.step != images.channels || images.channels > 64) return {};
+    if (last - first < columns() || images.step != images.channels || images.channels > 128) return {};
     const auto begin = [&](Index tile_row) {
       return (tile_row / rows() * bounds[0] + std::min(tile_row % rows() * 4, bounds[0])) * bounds[1] * images.step;
     };
@@ -244,10 +244,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         if (as_they_are) weights.taps[group].transform(p, own.data());
         const S* const u = as_they_are ? own.cdata() : weights.transformed[group].panel(p);
         parallel_for(36, [&](Index f) {
-          source.part(i * 36 + f, all_panels * 36).ask();
           result.part(i * 36 + f, all_panels * 36).ask_to_write();
           const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
-          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, columns, {});
+          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, columns, {},
+                              source.part(i * 36 + f, all_panels * 36));
         });
       });
       parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
@@ -339,16 +339,19 @@ class WinogradWeightGradient {
                 bool accumulate, const Ahead& x_ahead = {}, const Ahead& dy_ahead = {}) const {
     const auto& kernels = micro_kernels<S>().outer[panels_.width - 1];
     parallel_for(36, [&](Index f) {
-      x_ahead.part(f, 36).ask();
-      dy_ahead.part(f, 36).ask();
+      // Asks for what the next round transforms: beside even matrices for x, beside the others for dy.
+      const Ahead ahead = (f % 2 == 0 ? x_ahead : dy_ahead).part(f / 2, 18);
+      const Index products = (stop - begin) * panels_.count();
       for (Index block = begin; block < stop; ++block) {
         const Index g = block / blocks_of_group_, k = block % blocks_of_group_ * rows_;
         S* const to = sum + (block - begin) * block_size() + f * rows_ * row_;
         for (Index p = 0; p < panels_.count(); ++p) {
           const Index column = panels_.first_column(p);
           const Index width = panels_.width_of(p);
+          const Ahead part = ahead.part((block - begin) * panels_.count() + p, products);
           kernels[width - 1](m.matrix(f) + g * kg_ + k, m.row(), v.matrix(f) + g * cg_ + column, v.row(), tile_count,
-                             to + column, row_, std::min(rows_, kg_ - k), width * panels_.lanes, accumulate);
+                             to + column, row_, std::min(rows_, kg_ - k), width * panels_.lanes, accumulate,
+                             part.steps(tile_count / products_an_ask));
         }
       }
     });
