@@ -68,7 +68,7 @@ TYPED_TEST(Kernels, RowsOfEveryInstructionSet) {
         c_rows.push_back(c.data() + i * (first + span + 1));
       }
       set.rows[vectors - 1](a_rows.data(), taps.data(), tap_count, depth, b.cdata(), c_rows.data(), first, columns, end,
-                            Ahead(b.cdata(), b.size()).steps(tap_count * (depth / products_an_ask)));
+                            Ahead(b.cdata(), b.size()).runs(1, tap_count * (depth / products_an_ask)).next());
       ASSERT_EQ(c, wanted);  // beyond the last column too
     }
   }
@@ -95,7 +95,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
         }
       }
       set.outer[width - 1][vectors - 1](a.cdata(), lda, b.cdata(), ldb, count, c.data(), ldc, rows, columns, accumulate,
-                                        Ahead().steps(1));
+                                        Ahead().runs(1, 1).next());
       ASSERT_EQ(c, wanted);
     }
   }
@@ -149,7 +149,7 @@ TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
     for (Index i = 0; i < tile; ++i) c_rows.push_back(c.data() + i * set.lanes);
     const Index tap = 0;
     set.rows[0](a_rows.data(), &tap, 1, 1, b.cdata(), c_rows.data(), 0, set.lanes, {.relu = true},
-                Ahead().steps(1));
+                Ahead().runs(1, 1).next());
     EXPECT_TRUE(c.carray().isNaN().all()) << set.lanes;
   }
 }

@@ -19,6 +19,18 @@ struct AheadSteps {
   }
 };
 
+/// The same for one run of the loop after the other.
+struct AheadRuns {
+  AheadSteps steps;
+  Index each;  ///< bytes of a run
+
+  AheadSteps next() {
+    const AheadSteps now = steps;
+    steps.at += each;
+    return now;
+  }
+};
+
 /// Memory that will be read later, asked for part by part, each beside a part of what is computed meanwhile.
 class Ahead {
  public:
@@ -44,10 +56,12 @@ class Ahead {
     return result;
   }
 
-  /// For an innermost loop that asks so many times. Where there is nothing to ask for, it asks for what is there already.
-  AheadSteps steps(Index times) const {
-    const Index each = bytes() / std::max<Index>(1, times);
-    return {bytes() > 0 ? begin_ : reinterpret_cast<const char*>(this), std::min<Index>(each, 128)};
+  /// For so many runs of an innermost loop that asks so many times. Where there is nothing to ask for, it asks for what is
+  /// there already.
+  AheadRuns runs(Index count, Index asks) const {
+    const Index each = bytes() / std::max<Index>(1, count);
+    return {{bytes() > 0 ? begin_ : reinterpret_cast<const char*>(this), std::min<Index>(each / std::max<Index>(1, asks), 128)},
+            each};
   }
 
   void ask() const {

@@ -168,15 +168,14 @@ class RowTable {
 
   /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
   void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
-                      Index columns, const Epilogue<S>& end, Ahead ahead = {}) const {
+                      Index columns, const Epilogue<S>& end, const Ahead& ahead = {}) const {
     const auto& kernels = micro_kernels<S>();
     const Index tile_rows = kernels.tile_rows[width - 1], tiles = (rows_ + tile_rows - 1) / tile_rows;
-    const Index each = ahead.bytes() / std::max<Index>(1, tiles) + 1;
-    const Index asks = tap_count * (depth / products_an_ask);
+    AheadRuns asked = ahead.runs(tiles, tap_count * (depth / products_an_ask));
     for (Index tile = 0; tile < tiles; ++tile) {
       const Index row = tile * tile_rows;
       kernels.rows[width - 1](a_.data() + row, taps, tap_count, depth, panel, c_.data() + row, first, columns, end,
-                              ahead.take(each).steps(asks));
+                              asked.next());
     }
   }
 

@@ -341,17 +341,16 @@ class WinogradWeightGradient {
     parallel_for(36, [&](Index f) {
       // Asks for what the next round transforms: beside even matrices for x, beside the others for dy.
       const Ahead ahead = (f % 2 == 0 ? x_ahead : dy_ahead).part(f / 2, 18);
-      const Index products = (stop - begin) * panels_.count();
+      AheadRuns asked = ahead.runs((stop - begin) * panels_.count(), tile_count / products_an_ask);
       for (Index block = begin; block < stop; ++block) {
         const Index g = block / blocks_of_group_, k = block % blocks_of_group_ * rows_;
         S* const to = sum + (block - begin) * block_size() + f * rows_ * row_;
         for (Index p = 0; p < panels_.count(); ++p) {
           const Index column = panels_.first_column(p);
           const Index width = panels_.width_of(p);
-          const Ahead part = ahead.part((block - begin) * panels_.count() + p, products);
           kernels[width - 1](m.matrix(f) + g * kg_ + k, m.row(), v.matrix(f) + g * cg_ + column, v.row(), tile_count,
                              to + column, row_, std::min(rows_, kg_ - k), width * panels_.lanes, accumulate,
-                             part.steps(tile_count / products_an_ask));
+                             asked.next());
         }
       }
     });
