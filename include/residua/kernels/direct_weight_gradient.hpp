@@ -36,23 +36,34 @@ template <typename S, typename Runs>
 void copy_patches(const S* x, const ConvolutionShape& s, const PixelUnits::Unit& unit, const Runs& runs, Index span, S* to) {
   const Index length = s.W * s.C, step = s.stride[1] * s.C, J = s.out(1);
   const PatchRun *const first = runs.data(), *const last = first + runs.size();
+  Index left = length, right = 0, above = s.H, below = 0;  // what the patch of pixel (0, 0) spans
+  for (const PatchRun* run = first; run < last; ++run) {
+    left = std::min(left, run->begin), right = std::max(right, run->begin + run->width);
+    above = std::min(above, run->h), below = std::max(below, run->h + 1);
+  }
   with_best_vectors([=, &s](auto bytes) {
     using V = Pack<S, bytes>;
     S* pixel = to;
     for (Index n = unit.n0; n < unit.n1; ++n) {
       for (Index i = unit.i0; i < unit.i1; ++i) {
+        const Index top = i * s.stride[0];
+        const S* const image = x + n * s.H * length;
+        const bool between = top + above >= 0 && top + below <= s.H;
         for (Index j = 0; j < J; ++j, pixel += span) {
-          for (const PatchRun* run = first; run < last; ++run) {  // each writes over what the one before wrote too far
-            const Index h = i * s.stride[0] + run->h, begin = run->begin + j * step, width = run->width;
-            const S* const from = x + (n * s.H + h) * length + begin;
-            S* const column = pixel + run->column;
-            if (h >= 0 && h < s.H && begin >= 0 && begin + width <= length) {
-              for (Index c = 0; c < width; c += V::lanes) store<V>(column + c, load<V>(from + c));
-              continue;
+          // Each run writes over what the one before wrote too far.
+          if (between && left + j * step >= 0 && right + j * step <= length) {
+            for (const PatchRun* run = first; run < last; ++run) {
+              const S* const from = image + (top + run->h) * length + run->begin + j * step;
+              for (Index c = 0; c < run->width; c += V::lanes) store<V>(pixel + run->column + c, load<V>(from + c));
             }
+            continue;
+          }
+          for (const PatchRun* run = first; run < last; ++run) {
+            const Index h = top + run->h, begin = run->begin + j * step, width = run->width;
+            S* const column = pixel + run->column;
             for (Index c = 0; c < width; c += V::lanes) store<V>(column + c, V());
-            const Index left = std::max<Index>(0, -begin), right = std::min(width, length - begin);
-            if (h >= 0 && h < s.H) copy_part(from + left, right - left, column + left);
+            const Index skipped = std::max<Index>(0, -begin), end = std::min(width, length - begin);
+            if (h >= 0 && h < s.H) copy_part(image + h * length + begin + skipped, end - skipped, column + skipped);
           }
         }
       }
