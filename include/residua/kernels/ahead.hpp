@@ -7,14 +7,17 @@
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
+/// Into the second-level cache: the first holds what loops read again and again.
+RESIDUA_INLINE void ask_for_line(const char* line) { __builtin_prefetch(line, 0, 2); }
+
 /// What an innermost loop asks for as it goes, two lines at a time: many at once would hold up its own reading.
 struct AheadSteps {
   const char* at;
   Index step;  ///< bytes
 
   RESIDUA_INLINE void ask() {
-    __builtin_prefetch(at, 0, 2);  // into the second-level cache: the first holds what the loop reads again and again
-    __builtin_prefetch(at + 64, 0, 2);
+    ask_for_line(at);
+    ask_for_line(at + 64);
     at += step;
   }
 };
@@ -65,7 +68,7 @@ class Ahead {
   }
 
   void ask() const {
-    for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line);
+    for (Index line = 0; line < end_ - begin_; line += 64) ask_for_line(begin_ + line);
   }
   void ask_to_write() const {
     for (Index line = 0; line < end_ - begin_; line += 64) __builtin_prefetch(begin_ + line, 1);

@@ -316,9 +316,11 @@ class DepthwiseTables {
     return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_, s_.C / s_.groups};
   }
 
-  /// What row i of the result reads that the rows before it have not read, and what follows it.
-  Ahead newest(const S* image, Index i) const {
-    const Index h = h_.pixel(i * step_[0] - origin_[0] + (s_.kernel[0] - 1) * s_.dilation[0]), size = w_.size * s_.C;
+  /// The row of the source that row i of the result is the first to read, and what follows it; or with `before` one of the
+  /// rows before that.
+  Ahead newest(const S* image, Index i, Index before = 0) const {
+    const Index last = i * step_[0] - origin_[0] + (s_.kernel[0] - 1) * s_.dilation[0];
+    const Index h = h_.pixel(last - before), size = w_.size * s_.C;
     return h < 0 ? Ahead() : Ahead(image + h * size, (h_.size - h) * size);
   }
 
@@ -354,13 +356,15 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
       const DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
         taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
-      Ahead source = tables.newest(x + row / I * h.size * w.size * s.C, row % I);
+      const S* const image = x + row / I * h.size * w.size * s.C;
+      Ahead source = tables.newest(image, row % I), second = step[0] > 1 ? tables.newest(image, row % I, 1) : Ahead();
       Ahead results(y + (row * J + depthwise_pixels) * s.C, large && row + 1 < s.N * I ? J * s.C : 0);
-      source.take(across);
+      source.take(across), second.take(across);
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];
         for (Index p = 0; p < depthwise_pixels; ++p) to[p] = j + p < J ? y + (row * J + j + p) * s.C : outside.data();
         source.take(across).ask();
+        second.take(across).ask();
         results.take(depthwise_pixels * pixel).ask_to_write();
         kernel(rows, taps.data(), s.C, to, end);
         tables.advance(depthwise_pixels);
