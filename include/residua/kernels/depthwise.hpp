@@ -54,9 +54,9 @@ RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_OF_GROUP)
 #undef RESIDUA_OF_GROUP
 
 /// sum[p] += Σ_s weights[s, i] ⊙ of_group(x[p · step + s · dilation], i), at the vector of channels that begins with c. With
-/// `row`, a number of taps, for neighbouring taps and results of which there are as many: each pixel is read once. Else
-/// row = 0.
-template <Index bytes, Index row, Index width, Index i, typename S, typename V>
+/// `row`, a number of taps, for neighbouring taps of which there are as many, and with the step: each pixel is read once.
+/// Else row = 0.
+template <Index bytes, Index row, Index step, Index width, Index i, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
@@ -67,11 +67,12 @@ RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, con
   if constexpr (row > 0) {
     V weight[row];
     RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const InMemory*>(weights + s * next);
-    RESIDUA_UNROLL for (int q = 0; q < depthwise_pixels + row - 1; ++q) {
+    RESIDUA_UNROLL for (int q = 0; q < (depthwise_pixels - 1) * step + row; ++q) {
       V pixel = *reinterpret_cast<const InMemory*>(x[q] + c);
       if constexpr (width > 1) of_group<width, i>(pixel, vector, lanes);
       RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
-        if (q - s >= 0 && q - s < depthwise_pixels) sum[q - s] += pixel * weight[s];
+        const int p = (q - s) / int(step);
+        if (q >= s && p * step == q - s && p < depthwise_pixels) sum[p] += pixel * weight[s];
       }
     }
   } else {
@@ -87,18 +88,18 @@ RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, con
 }
 
 /// The same for all i of a group.
-template <Index bytes, Index row, typename S, typename V, Index... i>
+template <Index bytes, Index row, Index step, typename S, typename V, Index... i>
 RESIDUA_INLINE void add_groups(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                                V (&sum)[depthwise_pixels], std::integer_sequence<Index, i...>) {
-  (add_row<bytes, row, Index(sizeof...(i)), i>(rows, x, weights, c, channels, sum), ...);
+  (add_row<bytes, row, step, Index(sizeof...(i)), i>(rows, x, weights, c, channels, sum), ...);
 }
 
 /// The same for all rows of taps.
-template <Index bytes, Index row, Index width, typename S, typename V>
+template <Index bytes, Index row, Index width, Index step = 1, typename S, typename V>
 RESIDUA_INLINE void add_rows(const DepthwiseRows<S>& rows, const S* const* weights, Index c, Index channels,
                              V (&sum)[depthwise_pixels]) {
   for (Index r = 0; r < rows.count; ++r) {
-    add_groups<bytes, row>(rows, rows.pixels[r], weights[r], c, channels, sum, std::make_integer_sequence<Index, width>());
+    add_groups<bytes, row, step>(rows, rows.pixels[r], weights[r], c, channels, sum, std::make_integer_sequence<Index, width>());
   }
 }
 
@@ -108,13 +109,14 @@ template <Index bytes, typename S, typename V>
 RESIDUA_INLINE void add_suitable_rows(Index row, Index width, const DepthwiseRows<S>& rows, const S* const* weights, Index c,
                                       Index channels, V (&sum)[depthwise_pixels]) {
   if constexpr (bytes > 16) {
+    if (row == 3 && width == 1 && rows.step == 2) return add_rows<bytes, 3, 1, 2>(rows, weights, c, channels, sum);
     if (row == 3 && width == 1) return add_rows<bytes, 3, 1>(rows, weights, c, channels, sum);
     if (row == 5 && width == 1) return add_rows<bytes, 5, 1>(rows, weights, c, channels, sum);
     if (row == 7 && width == 1) return add_rows<bytes, 7, 1>(rows, weights, c, channels, sum);
   }
   if constexpr (bytes == 64) {
     if (width == 8) return add_rows<bytes, 3, 8>(rows, weights, c, channels, sum);
-    if (width == 4 && row == 3) return add_rows<bytes, 3, 4>(rows, weights, c, channels, sum);
+    if (width == 4 && row == 3 && rows.step == 1) return add_rows<bytes, 3, 4>(rows, weights, c, channels, sum);
     if (width == 4) return add_rows<bytes, 0, 4>(rows, weights, c, channels, sum);
   }
   add_rows<bytes, 0, 1>(rows, weights, c, channels, sum);
@@ -125,7 +127,8 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
-  const Index row = rows.step == 1 && rows.dilation == 1 ? rows.taps : 0, width = rows.width;
+  const bool neighbours = rows.dilation == 1 && (rows.step == 1 || (rows.step == 2 && rows.taps == 3));
+  const Index row = neighbours ? rows.taps : 0, width = rows.width;
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
     add_suitable_rows<bytes>(row, width, rows, weights, c, channels, sum);
