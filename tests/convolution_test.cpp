@@ -97,14 +97,16 @@ TYPED_TEST(Convolutions, WinogradTransformsOfEveryInstructionSet) {
 TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
   using S = TypeParam;
   Random random(14);
-  const Index pixels = depthwise_pixels, length = pixels * 2 + 2 * 8 * 2;
+  const Index pixels = depthwise_pixels, length = pixels * 3 + 2 * 8 * 2;
   struct Case {
-    Index channels, width, step, taps = 3;
+    Index channels, width, step, dilation, taps;
   };
-  for (const auto& [channels, width, step, taps] : {Case{1, 1, 2}, {5, 1, 2}, {16, 1, 2}, {23, 1, 1}, {40, 1, 2}, {40, 4, 1},
-                                                    {12, 4, 2}, {40, 8, 1}, {23, 1, 1, 5}, {40, 1, 1, 7}, {23, 1, 2, 5}}) {
-    SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width << ", " << taps << " taps");
-    const Index dilation = step;  // 1: neighbours
+  for (const auto& [channels, width, step, dilation, taps] :
+       {Case{1, 1, 2, 2, 3}, {5, 1, 2, 2, 3}, {16, 1, 2, 2, 3}, {23, 1, 1, 1, 3}, {40, 1, 2, 2, 3}, {40, 4, 1, 1, 3},
+        {12, 4, 2, 2, 3}, {40, 8, 1, 1, 3}, {23, 1, 1, 1, 5}, {40, 1, 1, 1, 7}, {23, 1, 2, 2, 5}, {23, 1, 2, 1, 3},
+        {40, 1, 2, 1, 3}, {23, 1, 2, 1, 5}, {12, 4, 2, 1, 3}, {23, 1, 1, 2, 3}, {40, 1, 3, 1, 3}}) {
+    SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width << ", " << taps << " taps, step " << step
+                                    << ", dilation " << dilation);
     const Tensor<S> x = whole_numbers<S>({length, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
     const Tensor<S> weight = whole_numbers<S>({taps * width, channels}, random), bias = whole_numbers<S>({channels}, random);
     std::vector<const S*> columns;
@@ -261,8 +263,10 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 29, 23, 40, 40, {7, 7}, {1, 1}, {3, 3}, {1, 1}, 40},       // likewise, larger
       {2, 9, 21, 37, 37, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 37},        // likewise, of parts of vectors
       {2, 9, 21, 37, 37, {5, 5}, {1, 1}, {2, 2}, {1, 1}, 37},        // likewise, with five taps in a row
+      {2, 9, 37, 37, 37, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 37},        // likewise, with stride
       {3, 15, 16, 20, 20, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 20},       // likewise, with all options
       {2, 9, 21, 40, 40, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 10},        // groups of 4 channels
+      {2, 9, 37, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 10},        // likewise, with stride
       {3, 15, 16, 32, 32, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 8},        // likewise, with all options
       {2, 21, 9, 56, 56, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 7},         // groups of 8
       {2, 9, 9, 24, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of parts of vectors, with a border

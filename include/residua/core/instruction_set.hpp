@@ -37,10 +37,8 @@ namespace residua::inline RESIDUA_ABI::kernels {
 
 #if defined(__clang__)
 #define RESIDUA_UNROLL _Pragma("unroll")
-#define RESIDUA_UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define RESIDUA_UNROLL _Pragma("GCC unroll 64")
-#define RESIDUA_UNROLL_BY_4 _Pragma("GCC unroll 4")
 #endif
 
 #define RESIDUA_INLINE [[gnu::always_inline]] inline

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <residua/core/pack.hpp>
+#include <residua/core/instruction_set.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
@@ -59,12 +59,12 @@ class Ahead {
     return result;
   }
 
-  /// For so many runs of an innermost loop that asks so many times. Where there is nothing to ask for, it asks for what is
-  /// there already.
+  /// For so many runs of an innermost loop that asks so many times, for 128 bytes at most. Where there is nothing to ask
+  /// for, it asks for what is there already.
   AheadRuns runs(Index count, Index asks) const {
+    const char* const first = bytes() > 0 ? begin_ : reinterpret_cast<const char*>(this);
     const Index each = bytes() / std::max<Index>(1, count);
-    return {{bytes() > 0 ? begin_ : reinterpret_cast<const char*>(this), std::min<Index>(each / std::max<Index>(1, asks), 128)},
-            each};
+    return {{first, std::min<Index>(each / std::max<Index>(1, asks), 128)}, each};
   }
 
   void ask() const {

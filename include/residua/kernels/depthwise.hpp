@@ -54,8 +54,7 @@ RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_OF_GROUP)
 #undef RESIDUA_OF_GROUP
 
 /// sum[p] += Σ_s weights[s, i] ⊙ of_group(x[p · step + s · dilation], i), at the vector of channels that begins with c. With
-/// `row`, a number of taps, for neighbouring taps of which there are as many, and with the step: each pixel is read once.
-/// Else row = 0.
+/// `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0, and `step` says nothing.
 template <Index bytes, Index row, Index step, Index width, Index i, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
@@ -99,12 +98,13 @@ template <Index bytes, Index row, Index width, Index step = 1, typename S, typen
 RESIDUA_INLINE void add_rows(const DepthwiseRows<S>& rows, const S* const* weights, Index c, Index channels,
                              V (&sum)[depthwise_pixels]) {
   for (Index r = 0; r < rows.count; ++r) {
-    add_groups<bytes, row, step>(rows, rows.pixels[r], weights[r], c, channels, sum, std::make_integer_sequence<Index, width>());
+    add_groups<bytes, row, step>(rows, rows.pixels[r], weights[r], c, channels, sum,
+                                 std::make_integer_sequence<Index, width>());
   }
 }
 
-/// The same by the loops that suit the groups and the row of taps, 0 where they are not neighbours. Short vectors are too few
-/// to keep the taps of a row, or the channels of a group.
+/// The same by the loops that suit the groups and the row of taps, 0 where there are none that read each pixel once. Short
+/// vectors are too few to keep the taps of a row, or the channels of a group.
 template <Index bytes, typename S, typename V>
 RESIDUA_INLINE void add_suitable_rows(Index row, Index width, const DepthwiseRows<S>& rows, const S* const* weights, Index c,
                                       Index channels, V (&sum)[depthwise_pixels]) {
@@ -127,8 +127,8 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
-  const bool neighbours = rows.dilation == 1 && (rows.step == 1 || (rows.step == 2 && rows.taps == 3));
-  const Index row = neighbours ? rows.taps : 0, width = rows.width;
+  const bool once = rows.dilation == 1 && (rows.step == 1 || (rows.step == 2 && rows.taps == 3));
+  const Index row = once ? rows.taps : 0, width = rows.width;
   for (Index c = 0; c < channels; c += lanes) {
     V sum[depthwise_pixels] = {};
     add_suitable_rows<bytes>(row, width, rows, weights, c, channels, sum);
@@ -350,6 +350,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
                            const Epilogue<S>& end) {
   const auto kernel = RESIDUA_BEST(depthwise_pixels, S);
   const Index pixel = Index(sizeof(S)) * s.C, across = pixel * (w.size * depthwise_pixels / std::max<Index>(1, J));
+  const bool two = step[0] > 1 && s.kernel[0] > 1 && s.dilation[0] == 1;  // rows that no result before has read
   const bool large = s.N * I * J * pixel > Index{8} << 20;  // results that were not in the cache before
   parallel_ranges(s.N * I, std::max<Index>(1, 65536 / (J * s.C)), [&](Index first, Index last) {
     DepthwiseTables<S> tables(s, h, w, step, origin, J);
@@ -360,7 +361,7 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
         taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
       const S* const image = x + row / I * h.size * w.size * s.C;
-      Ahead source = tables.newest(image, row % I), second = step[0] > 1 ? tables.newest(image, row % I, 1) : Ahead();
+      Ahead source = tables.newest(image, row % I), second = two ? tables.newest(image, row % I, 1) : Ahead();
       Ahead results(y + (row * J + depthwise_pixels) * s.C, large && row + 1 < s.N * I ? J * s.C : 0);
       source.take(across), second.take(across);
       for (Index j = 0; j < J; j += depthwise_pixels) {

@@ -141,16 +141,15 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
           const Index column = panels.first_column(p), span = panels.width_of(p) * panels.lanes;
           copy_patches(x, s, unit, patch_runs(s, g, column, column + panels.columns_of(p)), span, x_copy.data());
           const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;
-          // Asks for what the next unit reads: beside even tiles for dy, beside the others for x.
-          const Index jobs = all_panels * shares, asking = (tile1 - tile0 + 1) / 2, asks = pixels / products_an_ask;
-          const Ahead of_dy = dy_ahead.part(job, jobs), of_x = x_ahead.part(job, jobs);
-          AheadRuns asked[]{of_dy.runs(asking, asks), of_x.runs(asking, asks)};
           for (Index tile = tile0; tile < tile1; ++tile) {
-            const Index k = tile * tile_rows;
+            const Index k = tile * tile_rows, step = panel * tiles + tile;
+            // Asks for what the next unit reads: in even steps of dy, in the others of x.
+            const Ahead ahead = (step % 2 == 0 ? dy_ahead : x_ahead).part(step / 2, (all_panels * tiles + 1) / 2);
             const S* const of_tile = copies ? dy_copy + (g * tiles + tile) * tile_step : unit_dy + g * kg + k;
             kernels.outer[panels.width - 1][panels.width_of(p) - 1](
                 of_tile, copies ? tile_rows : s.K, x_copy.cdata(), span, pixels, sum_of(part) + (g * kg + k) * row + column,
-                row, std::min(tile_rows, kg - k), panels.columns_of(p), u > first, asked[tile % 2].next());
+                row, std::min(tile_rows, kg - k), panels.columns_of(p), u > first,
+                ahead.runs(1, pixels / products_an_ask).next());
           }
         }
       });

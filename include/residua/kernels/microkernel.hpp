@@ -18,7 +18,7 @@ struct Epilogue {
 
 /// c_i[first + v] = Σ_t Σ_k a_i[taps_t + k] · b[t·depth + k][v]   for the tile's rows i and columns v < columns.
 /// `a`, `c`: a pointer for each row; `b`: a packed panel; columns beyond the last are computed but not stored. `ahead` is
-/// asked once for each four products of a sum, as in the outer kernel.
+/// asked once for each four products of a tap; in the outer kernel, of the sum.
 template <typename S>
 using RowsKernel = void (*)(const S* const* a, const Index* taps, Index tap_count, Index depth, const S* b, S* const* c,
                             Index first, Index columns, Epilogue<S> end, AheadSteps ahead);
