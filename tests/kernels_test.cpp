@@ -154,6 +154,32 @@ TYPED_TEST(Kernels, NaNPassesThroughTheFusedReLU) {
   }
 }
 
+TYPED_TEST(Kernels, WhatIsAskedForAheadIsAllThereIsAndNoMore) {
+  using S = TypeParam;
+  const Tensor<S> x(Shape{5000});
+  const Ahead all(x.cdata(), x.size());
+  const auto distance = [&](const AheadSteps& steps) { return steps.at - reinterpret_cast<const char*>(x.cdata()); };
+  Index bytes = 0;
+  for (Index part = 0; part < 7; ++part) {
+    EXPECT_EQ(distance(all.part(part, 7).runs(1, 1).steps), bytes);
+    bytes += all.part(part, 7).bytes();
+  }
+  EXPECT_EQ(bytes, all.bytes());
+  for (const Index runs : {1, 3, 40}) {
+    AheadRuns asked = all.runs(runs, 16);
+    for (Index run = 0; run < runs; ++run) {
+      AheadSteps steps = asked.next();
+      EXPECT_EQ(distance(steps), run * (all.bytes() / runs));
+      for (int i = 0; i < 16; ++i) steps.ask();
+      EXPECT_LE(distance(steps), (run + 1) * (all.bytes() / runs));
+      EXPECT_GT(distance(steps), std::min(Index{16 * 128}, all.bytes() / runs) - 16 + run * (all.bytes() / runs));
+    }
+  }
+  const Ahead nothing;
+  EXPECT_EQ(nothing.runs(3, 0).steps.step, 0);
+  EXPECT_EQ(nothing.runs(3, 0).each, 0);
+}
+
 TYPED_TEST(Kernels, PanelsCoverEveryColumnOnce) {
   for (const Index widest : {3, 4}) {
     for (Index columns = 1; columns < 300; ++columns) {
