@@ -251,7 +251,8 @@ TEST(Activations, RefuseBadOptions) {
 TYPED_TEST(Pointwise, SoftmaxOfEveryAxis) {
   using S = TypeParam;
   const double tolerance = std::is_same_v<S, float> ? 1e-6 : 1e-14;
-  for (const Shape& shape : {Shape{1, 1}, Shape{7}, Shape{3, 5}, Shape{2, 3, 301}, Shape{3, 4, 5, 2}}) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{7}, Shape{3, 5}, Shape{2, 3, 301}, Shape{3, 4, 5, 2}, Shape{257, 9},
+                             Shape{5, kernels::short_vector}, Shape{5, kernels::short_vector + 1}}) {
     for (Index dim = -shape.rank(); dim < shape.rank(); ++dim) {
       const Tensor<S> x = normal<S>(shape, 7, 5);
       const Tensor<S> y = Softmax<S>({.dim = dim})(x);
@@ -272,14 +273,17 @@ TYPED_TEST(Pointwise, SoftmaxAtTheEdges) {
   using S = TypeParam;
   const S inf = static_cast<S>(infinity);
   const std::vector<S> values{1000, 1001, 999, -inf, 0, -inf, -inf, -inf, -inf, 1, S(nan), 2, inf, 0, 0};
-  const Tensor<S> x(Shape{5, 3}, values);
-  for (bool columns : {false, true}) {
-    const Tensor<S> y = columns ? permute(Softmax<S>({.dim = 0})(permute(x, {1, 0})), {1, 0}) : Softmax<S>()(x);
-    EXPECT_NEAR(static_cast<double>(y(0, 1)), 1 / (1 + std::exp(-1.) + std::exp(-2.)), 1e-6);
-    EXPECT_EQ(y(1, 0), S(0));
-    EXPECT_EQ(y(1, 1), S(1));
-    for (Index row : {2, 3, 4}) {
-      for (Index c = 0; c < 3; ++c) EXPECT_TRUE(std::isnan(y(row, c))) << row << c;
+  const Tensor<S> narrow(Shape{5, 3}, values), masked(Shape{5, kernels::short_vector}, -inf);
+  const Tensor<S> wide = concat<S>({narrow, masked}, 1);
+  for (const Tensor<S>& x : {narrow, wide}) {
+    for (const bool columns : {false, true}) {
+      const Tensor<S> y = columns ? permute(Softmax<S>({.dim = 0})(permute(x, {1, 0})), {1, 0}) : Softmax<S>()(x);
+      EXPECT_NEAR(static_cast<double>(y(0, 1)), 1 / (1 + std::exp(-1.) + std::exp(-2.)), 1e-6);
+      EXPECT_EQ(y(1, 0), S(0));
+      EXPECT_EQ(y(1, 1), S(1));
+      for (Index row : {2, 3, 4}) {
+        for (Index c = 0; c < x.features(); ++c) EXPECT_TRUE(std::isnan(y(row, c))) << row << c;
+      }
     }
   }
 }
@@ -287,12 +291,15 @@ TYPED_TEST(Pointwise, SoftmaxAtTheEdges) {
 TEST(Softmax, Gradients) {
   const Tensor<double> x = normal<double>(Shape{2, 3, 5, 3});
   for (Index dim : {0, 1, 2, 3, -1}) expect_right_gradient(Softmax<double>({.dim = dim}), x);
-  expect_right_gradient(Softmax<double>(), normal<double>(Shape{1, 9}));
+  for (const Shape& rows : {Shape{1, 9}, Shape{300, 2}, Shape{3, kernels::short_vector + 1}}) {
+    expect_right_gradient(Softmax<double>(), normal<double>(rows));
+  }
 }
 
 TYPED_TEST(Pointwise, SoftmaxHasTheSameBitsForAnyThreads) {
   using S = TypeParam;
   for (Index dim : {0, 1, 2}) expect_same_bits_for_any_threads(Softmax<S>({.dim = dim}), normal<S>(Shape{33, 45, 67}));
+  expect_same_bits_for_any_threads(Softmax<S>(), normal<S>(Shape{777, 10}));
 }
 
 TEST(Softmax, RefusesBadInput) {
