@@ -252,7 +252,7 @@ TYPED_TEST(Pointwise, SoftmaxOfEveryAxis) {
   using S = TypeParam;
   const double tolerance = std::is_same_v<S, float> ? 1e-6 : 1e-14;
   for (const Shape& shape : {Shape{1, 1}, Shape{7}, Shape{3, 5}, Shape{2, 3, 301}, Shape{3, 4, 5, 2}, Shape{257, 9},
-                             Shape{5, kernels::short_vector}, Shape{5, kernels::short_vector + 1}}) {
+                             Shape{5, kernels::narrow_row}, Shape{5, kernels::narrow_row + 1}}) {
     for (Index dim = -shape.rank(); dim < shape.rank(); ++dim) {
       const Tensor<S> x = normal<S>(shape, 7, 5);
       const Tensor<S> y = Softmax<S>({.dim = dim})(x);
@@ -273,7 +273,7 @@ TYPED_TEST(Pointwise, SoftmaxAtTheEdges) {
   using S = TypeParam;
   const S inf = static_cast<S>(infinity);
   const std::vector<S> values{1000, 1001, 999, -inf, 0, -inf, -inf, -inf, -inf, 1, S(nan), 2, inf, 0, 0};
-  const Tensor<S> narrow(Shape{5, 3}, values), masked(Shape{5, kernels::short_vector}, -inf);
+  const Tensor<S> narrow(Shape{5, 3}, values), masked(Shape{5, kernels::narrow_row}, -inf);
   const Tensor<S> wide = concat<S>({narrow, masked}, 1);
   for (const Tensor<S>& x : {narrow, wide}) {
     for (const bool columns : {false, true}) {
@@ -291,7 +291,7 @@ TYPED_TEST(Pointwise, SoftmaxAtTheEdges) {
 TEST(Softmax, Gradients) {
   const Tensor<double> x = normal<double>(Shape{2, 3, 5, 3});
   for (Index dim : {0, 1, 2, 3, -1}) expect_right_gradient(Softmax<double>({.dim = dim}), x);
-  for (const Shape& rows : {Shape{1, 9}, Shape{300, 2}, Shape{3, kernels::short_vector + 1}}) {
+  for (const Shape& rows : {Shape{1, 9}, Shape{300, 2}, Shape{3, kernels::narrow_row + 1}}) {
     expect_right_gradient(Softmax<double>(), normal<double>(rows));
   }
 }

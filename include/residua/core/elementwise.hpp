@@ -11,8 +11,46 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace kernels {
 
-/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x. The loop stands here since g++ does not inline
-/// a longer f that is called from a function in between.
+/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x.
+template <typename V, typename F, typename... X>
+RESIDUA_INLINE void map_row(Index size, typename V::Scalar* y, F&& f, const X*... x) {
+  Index i = 0;
+  for (; i + V::lanes <= size; i += V::lanes) store_ahead<V>(y + i, f(load_ahead<V>(x + i)...));
+  if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
+}
+
+/// f(x[0], …) ∘ f(x[1], …) ∘ …, for an operation ∘ on packs that may be done in any order, such as + and the larger of two;
+/// `neutral` changes nothing in it, and is the result for no elements. The order it is done in depends on the size and the
+/// kind of processor alone.
+template <typename V, typename Operation, typename F, typename... X>
+RESIDUA_INLINE typename V::Scalar reduce_row(Index size, const V& neutral, const Operation& operation, F&& f, const X*... x) {
+  constexpr Index chains = 4, step = chains * V::lanes;
+  V total[chains] = {neutral, neutral, neutral, neutral};
+  Index i = 0;
+  for (; i + step <= size; i += step) {
+    RESIDUA_UNROLL for (Index k = 0; k < chains; ++k) {
+      total[k] = operation(total[k], f(load_ahead<V>(x + i + k * V::lanes)...));
+    }
+  }
+  for (; i + V::lanes <= size; i += V::lanes) total[0] = operation(total[0], f(load<V>(x + i)...));
+  V all = operation(operation(total[0], total[1]), operation(total[2], total[3]));
+  if (i < size) {
+    typename V::Scalar lanes[V::lanes];
+    store<V>(lanes, all);
+    store<V>(lanes, operation(all, f(load<V>(x + i, size - i)...)), size - i);
+    all = load<V>(lanes);
+  }
+  return reduce_lanes(all, operation);
+}
+
+/// Σ f(x[i], …)
+template <typename V, typename F, typename... X>
+RESIDUA_INLINE typename V::Scalar sum_row(Index size, F&& f, const X*... x) {
+  return reduce_row<V>(size, V(), [](const auto& a, const auto& b) RESIDUA_INLINE_LAMBDA { return a + b; }, f, x...);
+}
+
+/// As map_row, compiled for the best vectors. The loop stands here once more since g++ does not inline a longer f that is
+/// called from a function in between.
 template <typename S, typename F, typename... X>
 void map_range(Index size, S* y, F&& f, const X*... x) {
   with_best_vectors([=](auto bytes) {
@@ -21,41 +59,6 @@ void map_range(Index size, S* y, F&& f, const X*... x) {
     for (; i + V::lanes <= size; i += V::lanes) store_ahead<V>(y + i, f(load_ahead<V>(x + i)...));
     if (i < size) store<V>(y + i, f(load<V>(x + i, size - i)...), size - i);
   });
-}
-
-/// f(x[0], …) ∘ f(x[1], …) ∘ …, for an operation ∘ on packs that may be done in any order, such as + and the larger of two;
-/// `neutral` changes nothing in it, and is the result for no elements. The order it is done in depends on the size and the
-/// kind of processor alone.
-template <typename S, typename Operation, typename F, typename... X>
-S reduce_range(Index size, S neutral, Operation&& operation, F&& f, const X*... x) {
-  S result = neutral;
-  with_best_vectors([=, to = &result](auto bytes) {
-    using V = Pack<S, bytes>;
-    constexpr Index chains = 4, step = chains * V::lanes;
-    V total[chains] = {neutral, neutral, neutral, neutral};
-    Index i = 0;
-    for (; i + step <= size; i += step) {
-      RESIDUA_UNROLL for (Index k = 0; k < chains; ++k) {
-        total[k] = operation(total[k], f(load_ahead<V>(x + i + k * V::lanes)...));
-      }
-    }
-    for (; i + V::lanes <= size; i += V::lanes) total[0] = operation(total[0], f(load<V>(x + i)...));
-    V all = operation(operation(total[0], total[1]), operation(total[2], total[3]));
-    S lanes[2 * V::lanes] = {};
-    store<V>(lanes, all);
-    if (i < size) store<V>(lanes, operation(all, f(load<V>(x + i, size - i)...)), size - i);
-    for (Index width = V::lanes / 2; width > 0; width /= 2) {
-      store<V>(lanes, operation(load<V>(lanes), load<V>(lanes + width)));
-    }
-    *to = lanes[0];
-  });
-  return result;
-}
-
-/// Σ f(x[i], …)
-template <typename S, typename F, typename... X>
-S sum_range(Index size, F&& f, const X*... x) {
-  return reduce_range<S>(size, S(0), [](auto a, auto b) { return a + b; }, f, x...);
 }
 
 /// As map_range, in parallel.

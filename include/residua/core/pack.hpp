@@ -200,24 +200,23 @@ RESIDUA_INLINE void for_each_vector(Index first, Index last, F&& f) {
   if (i < last) f(i, last - i);
 }
 
-/// Σ of so many numbers, a power of 2, in halves.
-template <Index count, typename T>
-RESIDUA_INLINE T sum_in_halves(const T* x) {
-  if constexpr (count == 1) {
-    return x[0];
+/// v[0] ∘ v[1] ∘ …, in halves, for an operation ∘ on packs.
+template <typename V, typename Operation>
+RESIDUA_INLINE typename V::Scalar reduce_lanes(const V& v, const Operation& operation) {
+  if constexpr (V::lanes == 1) {
+    return v.raw[0];
   } else {
-    T half[count / 2];
-    RESIDUA_UNROLL for (Index i = 0; i < count / 2; ++i) half[i] = x[i] + x[i + count / 2];
-    return sum_in_halves<count / 2>(half);
+    using Half = Pack<typename V::Scalar, sizeof v.raw / 2>;
+    typename V::Scalar lanes[V::lanes];
+    store(lanes, v);
+    return reduce_lanes(operation(load<Half>(lanes), load<Half>(lanes + Half::lanes)), operation);
   }
 }
 
 /// Σ over the lanes, in halves.
 template <typename V>
 RESIDUA_INLINE typename V::Scalar sum_of_lanes(const V& v) {
-  typename V::Scalar lanes[V::lanes];
-  store(lanes, v);
-  return sum_in_halves<V::lanes>(lanes);
+  return reduce_lanes(v, [](const auto& a, const auto& b) RESIDUA_INLINE_LAMBDA { return a + b; });
 }
 
 /// √v

@@ -67,8 +67,8 @@ inline constexpr Index most_in_tile = 8;
 /// to[j] = Σ_l x[j][l]
 template <Index lanes, typename S>
 RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
-  if constexpr (lanes < 4) {
-    for (Index j = 0; j < few_columns; ++j) to[j] = sum_in_halves<lanes>(x[j]);
+  if constexpr (lanes == 2) {
+    for (Index j = 0; j < few_columns; ++j) to[j] = x[j][0] + x[j][1];
   } else {
     typedef S Four __attribute__((vector_size(4 * sizeof(S)), aligned(sizeof(S)), may_alias));
     Four part[4] = {};

@@ -34,40 +34,15 @@ struct RowNorm {
 /// Rows longer than this are read piece by piece, each piece twice while it is in the cache.
 inline constexpr Index row_piece = 4096;
 
-/// Σ f(x[i])
-template <typename V, typename S, typename F>
-RESIDUA_INLINE S row_sum(const S* x, Index n, F&& f) {
-  V sums[4];
-  Index i = 0;
-  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
-    RESIDUA_UNROLL for (Index k = 0; k < 4; ++k) sums[k] += f(load_ahead<V>(x + i + k * V::lanes));
-  }
-  for (; i + V::lanes <= n; i += V::lanes) sums[0] += f(load<V>(x + i));
-  if (i < n) {
-    S last[V::lanes] = {};
-    store<V>(last, f(load<V>(x + i, n - i)), n - i);
-    sums[1] += load<V>(last);
-  }
-  return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
-}
-
-/// y[i] = f(x[i], …) for i < n, as map_range does, within a loop over rows that is compiled for the packs already.
-template <typename V, typename S, typename F, typename... X>
-RESIDUA_INLINE void map_row(Index n, S* y, F&& f, const X*... x) {
-  Index i = 0;
-  for (; i + V::lanes <= n; i += V::lanes) store_ahead<V>(y + i, f(load<V>(x + i)...));
-  if (i < n) store<V>(y + i, f(load<V>(x + i, n - i)...), n - i);
-}
-
 /// Mean (0 where not `centered`) and variance around it, in two passes over each piece of the row.
 template <typename V, typename S>
 RESIDUA_INLINE void row_moments(const S* x, Index n, bool centered, S& mean, S& variance) {
   double center = 0, squares = 0;
   for (Index first = 0; first < n; first += row_piece) {
     const Index count = std::min(row_piece, n - first);
-    const S c = centered ? row_sum<V>(x + first, count, [](const V& v) { return v; }) / static_cast<S>(count) : S(0);
+    const S c = centered ? sum_row<V>(count, [](const V& v) RESIDUA_INLINE_LAMBDA { return v; }, x + first) / static_cast<S>(count) : S(0);
     const V around = c;
-    const S sum = row_sum<V>(x + first, count, [&](const V& v) { return (v - around) * (v - around); });
+    const S sum = sum_row<V>(count, [&](const V& v) RESIDUA_INLINE_LAMBDA { return (v - around) * (v - around); }, x + first);
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
     const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{c} - center;
     center += delta * share;

@@ -14,7 +14,15 @@ namespace residua::inline RESIDUA_ABI::kernels {
 struct AxisView {
   Index outer, size, inner;
 
-  /// Calls f(first element, width) for runs of neighbouring vectors, in parallel.
+  /// Where inner is 1: calls f(first element, vectors) for blocks of neighbouring vectors, in parallel.
+  template <typename F>
+  void for_each_block(F&& f) const {
+    parallel_ranges(outer, std::clamp<Index>(32768 / std::max<Index>(1, size), 1, 256), [&](Index first, Index last) {
+      f(first * size, last - first);
+    });
+  }
+
+  /// Else: calls f(first element, width) for runs of vectors that stand side by side, in parallel.
   template <typename F>
   void for_each_run(F&& f) const {
     const Index widest = 256, runs = (inner + widest - 1) / widest;
@@ -26,37 +34,15 @@ struct AxisView {
       }
     });
   }
-
-  /// Where inner is 1: calls f(first element, vectors) for blocks of neighbouring vectors, in parallel.
-  template <typename F>
-  void for_each_block(F&& f) const {
-    parallel_ranges(outer, 256, [&](Index first, Index last) { f(first * size, last - first); });
-  }
 };
 
-/// Vectors this short are turned, a block of them, to stand side by side: one alone would fill few lanes.
-inline constexpr Index short_vector = 48;
+/// Rows this narrow are turned, a block of them, to stand side by side: one alone would fill few lanes.
+inline constexpr Index narrow_row = 48;
 
-/// max x, or perhaps NaN where there is one.
+/// y = softmax(x) of `width` vectors side by side, whose elements stand `step` apart; y may be x's memory. In `top` and
+/// `sum` (width) they are given max x and Σ e^(x − max).
 template <typename S>
-S largest(const S* x, Index n) {
-  return reduce_range<S>(n, -std::numeric_limits<S>::infinity(),
-                         [](auto a, auto b) { return where(a > b, a, b); }, [](auto v) { return v; }, x);
-}
-
-/// y = e^(x − max) for one vector; returns Σ y.
-template <typename S>
-S exponentials(const S* x, S* y, Index n, S max) {
-  map_range(n, y, [max](auto v) { return exp(v - max); }, x);
-  return sum_range<S>(n, [](auto v) { return v; }, static_cast<const S*>(y));
-}
-
-/// Softmax of `width` vectors side by side, whose elements stand `step` apart; y may be x's memory.
-template <typename S>
-void softmax_of_columns(const S* x, S* y, Index size, Index width, Index step) {
-  Tensor<S> scratch(Shape{2, width}, uninitialized);
-  S* const top = scratch.data();
-  S* const sum = top + width;
+void softmax_of_columns(const S* x, S* y, Index size, Index width, Index step, S* top, S* sum) {
   std::copy_n(x, width, top);
   for (Index i = 1; i < size; ++i) {
     ArrayMap<S>(top, width) = ArrayMap<S>(top, width).max(ConstArrayMap<S>(x + i * step, width));
@@ -70,27 +56,59 @@ void softmax_of_columns(const S* x, S* y, Index size, Index width, Index step) {
   for (Index i = 0; i < size; ++i) ArrayMap<S>(y + i * step, width) /= ConstArrayMap<S>(sum, width);
 }
 
+/// The same of rows.   x, y (rows, size), top, sum (rows)
+template <typename S>
+void softmax_of_rows(const S* x, S* y, Index rows, Index size, S* top, S* sum) {
+  if (size <= narrow_row) {
+    Tensor<S> turned(Shape{size, rows}, uninitialized);
+    S* const columns = turned.data();
+    copy_matrix(x, 1, size, size, rows, columns, rows);
+    softmax_of_columns<S>(columns, columns, size, rows, rows, top, sum);
+    copy_matrix<S>(columns, 1, rows, rows, size, y, size);
+    return;
+  }
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    for (Index row = 0; row < rows; ++row) {
+      const S* const in = x + row * size;
+      S* const out = y + row * size;
+      top[row] = reduce_row<V>(size, V(-std::numeric_limits<S>::infinity()),
+                               [](const auto& a, const auto& b) RESIDUA_INLINE_LAMBDA { return where(a > b, a, b); },
+                               [](const V& v) RESIDUA_INLINE_LAMBDA { return v; }, in);
+      const V most = top[row];
+      V total;
+      for_each_vector<V>(0, size, [&](Index i, auto n) RESIDUA_INLINE_LAMBDA {
+        store<V>(out + i, exp(load<V>(in + i, n) - most), n);
+        total += load<V>(out + i, n);  // without what fills up the last vector
+      });
+      sum[row] = sum_of_lanes(total);
+      const V share = S(1) / sum[row];
+      map_row<V>(size, out, [&](const V& v) RESIDUA_INLINE_LAMBDA { return v * share; }, out);
+    }
+  });
+}
+
 /// y = e^(x − max) / Σ e^(x − max)
 template <typename S>
 void softmax(const S* x, S* y, const AxisView& axis) {
-  if (axis.inner > 1) {
-    axis.for_each_run([&](Index at, Index width) { softmax_of_columns(x + at, y + at, axis.size, width, axis.inner); });
-  } else if (axis.size <= short_vector) {
-    axis.for_each_block([&](Index at, Index count) {
-      Tensor<S> turned(Shape{axis.size, count}, uninitialized);
-      copy_matrix(x + at, 1, axis.size, axis.size, count, turned.data(), count);
-      softmax_of_columns(turned.cdata(), turned.data(), axis.size, count, count);
-      copy_matrix(turned.cdata(), 1, count, count, axis.size, y + at, axis.size);
+  const auto with_scratch = [](Index vectors, auto&& f) {
+    Tensor<S> scratch(Shape{2, vectors}, uninitialized);
+    f(scratch.data(), scratch.data() + vectors);
+  };
+  if (axis.inner == 1) {
+    axis.for_each_block([&](Index at, Index rows) {
+      with_scratch(rows, [&](S* top, S* sum) { softmax_of_rows(x + at, y + at, rows, axis.size, top, sum); });
     });
   } else {
-    axis.for_each_run([&](Index at, Index) {
-      const S share = S(1) / exponentials(x + at, y + at, axis.size, largest(x + at, axis.size));
-      map_range(axis.size, y + at, [share](auto v) { return v * share; }, static_cast<const S*>(y + at));
+    axis.for_each_run([&](Index at, Index width) {
+      with_scratch(width, [&](S* top, S* sum) {
+        softmax_of_columns(x + at, y + at, axis.size, width, axis.inner, top, sum);
+      });
     });
   }
 }
 
-/// The same for `width` vectors side by side, whose elements stand `step` apart.
+/// dx = y · (dy − Σ dy · y) of vectors side by side; dx may be dy's memory.
 template <typename S>
 void softmax_gradient_of_columns(const S* y, const S* dy, S* dx, Index size, Index width, Index step) {
   Tensor<S> scratch(Shape{width}, S(0));
@@ -104,26 +122,36 @@ void softmax_gradient_of_columns(const S* y, const S* dy, S* dx, Index size, Ind
   }
 }
 
+/// The same of rows.
+template <typename S>
+void softmax_gradient_of_rows(const S* y, const S* dy, S* dx, Index rows, Index size) {
+  if (size <= narrow_row) {
+    Tensor<S> turned(Shape{2 * size, rows}, uninitialized);
+    S *const of_y = turned.data(), *const of_dy = of_y + size * rows;
+    copy_matrix(y, 1, size, size, rows, of_y, rows);
+    copy_matrix(dy, 1, size, size, rows, of_dy, rows);
+    softmax_gradient_of_columns<S>(of_y, of_dy, of_dy, size, rows, rows);
+    copy_matrix<S>(of_dy, 1, rows, rows, size, dx, size);
+    return;
+  }
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    for (Index at = 0; at < rows * size; at += size) {
+      const V product = sum_row<V>(size, [](const V& v, const V& d) RESIDUA_INLINE_LAMBDA { return v * d; }, y + at, dy + at);
+      map_row<V>(size, dx + at, [&](const V& v, const V& d) RESIDUA_INLINE_LAMBDA { return v * (d - product); }, y + at,
+                 dy + at);
+    }
+  });
+}
+
 /// dx = y · (dy − Σ dy · y);  dx may be dy's memory.
 template <typename S>
 void softmax_gradient(const S* y, const S* dy, S* dx, const AxisView& axis) {
-  if (axis.inner > 1) {
+  if (axis.inner == 1) {
+    axis.for_each_block([&](Index at, Index rows) { softmax_gradient_of_rows(y + at, dy + at, dx + at, rows, axis.size); });
+  } else {
     axis.for_each_run([&](Index at, Index width) {
       softmax_gradient_of_columns(y + at, dy + at, dx + at, axis.size, width, axis.inner);
-    });
-  } else if (axis.size <= short_vector) {
-    axis.for_each_block([&](Index at, Index count) {
-      Tensor<S> turned(Shape{2 * axis.size, count}, uninitialized);
-      S *const from = turned.data(), *const to = from + axis.size * count;
-      copy_matrix(y + at, 1, axis.size, axis.size, count, from, count);
-      copy_matrix(dy + at, 1, axis.size, axis.size, count, to, count);
-      softmax_gradient_of_columns<S>(from, to, to, axis.size, count, count);
-      copy_matrix<S>(to, 1, count, count, axis.size, dx + at, axis.size);
-    });
-  } else {
-    axis.for_each_run([&](Index at, Index) {
-      const S product = sum_range<S>(axis.size, [](auto v, auto d) { return v * d; }, y + at, dy + at);
-      map_range(axis.size, dx + at, [product](auto v, auto d) { return v * (d - product); }, y + at, dy + at);
     });
   }
 }

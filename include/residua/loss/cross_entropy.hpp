@@ -1,6 +1,7 @@
 // Cross-entropy: the loss of a classifier, computed from its logits.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string_view>
@@ -34,20 +35,21 @@ void check_cross_entropy(std::string_view place, const Tensor<S>& logits, const 
   if (!(smoothing >= 0 && smoothing <= 1)) fail(place, "expected a label_smoothing from 0 to 1, got ", smoothing);
 }
 
-/// One row of logits, and Σ_c −q[c] log p[c] for the classes c that are expected of it: p = softmax(x).
+/// One row of logits, and Σ_c −q[c] log p[c] for the classes c that are expected of it: p = softmax(x), log p = x − log_sum.
 template <typename S>
 struct CrossEntropyRow {
   const S* x;
-  S* dx;
+  S* dx;  // p at first
   Index classes;
   double divisor;  // of the gradient
-  double log_sum = 0, loss = 0;
+  double log_sum, loss = 0;
+
+  /// Nothing is expected.
+  void ignore() { std::fill_n(dx, classes, S(0)); }
 
   /// First: the gradient begins as p, as many times as Σ_c q[c] says.
   void begin(double q_sum) {
-    const S largest = kernels::largest(x, classes), sum = kernels::exponentials(x, dx, classes, largest);
-    log_sum = static_cast<double>(largest) + std::log(static_cast<double>(sum));
-    const S share = static_cast<S>(q_sum / divisor / static_cast<double>(sum));
+    const S share = static_cast<S>(q_sum / divisor);
     kernels::map_range(classes, dx, [share](auto p) { return p * share; }, static_cast<const S*>(dx));
   }
 
@@ -58,18 +60,22 @@ struct CrossEntropyRow {
   }
 };
 
-/// The rows' losses, summed and divided. `target(n, row)` tells row n what is expected of it; a row that is told
-/// nothing has no loss.
+/// The rows' losses, summed and divided. `target(n, row)` tells row n what is expected of it.
 template <typename S, typename Target>
 Loss<S> cross_entropy_of_rows(const Tensor<S>& logits, double divisor, Target&& target) {
   const Index rows = logits.rows(), classes = logits.features();
-  Tensor<S> gradient(logits.shape());
+  Tensor<S> gradient(logits.shape(), uninitialized);
   Tensor<double> losses(Shape{rows}, uninitialized);
+  const S* const x = logits.cdata();
   S* const dx = gradient.data();
   double* const loss = losses.data();
-  parallel_ranges(rows, 64, [&](Index first, Index last) {
+  parallel_ranges(rows, std::clamp<Index>(32768 / classes, 64, 256), [&](Index first, Index last) {
+    Tensor<S> scratch(Shape{2, last - first}, uninitialized);
+    S *const top = scratch.data(), *const sum = top + (last - first);
+    kernels::softmax_of_rows(x + first * classes, dx + first * classes, last - first, classes, top, sum);
     for (Index n = first; n < last; ++n) {
-      CrossEntropyRow<S> row{logits.cdata() + n * classes, dx + n * classes, classes, divisor};
+      const double log_sum = static_cast<double>(top[n - first]) + std::log(static_cast<double>(sum[n - first]));
+      CrossEntropyRow<S> row{x + n * classes, dx + n * classes, classes, divisor, log_sum};
       target(n, row);
       loss[n] = row.loss;
     }
@@ -109,7 +115,7 @@ Loss<S> cross_entropy(const Tensor<S>& logits, std::span<const Index> labels, Cr
   const double hard = 1 - options.label_smoothing, soft = options.label_smoothing / static_cast<double>(classes);
   return detail::cross_entropy_of_rows(logits, divisor, [&](Index n, detail::CrossEntropyRow<S>& row) {
     const Index label = labels[static_cast<std::size_t>(n)];
-    if (label == options.ignore_index) return;
+    if (label == options.ignore_index) return row.ignore();
     row.begin(hard * w(label) + soft * w_sum);
     row.expect(label, hard * w(label));
     if (soft == 0) return;
