@@ -257,6 +257,30 @@ TEST(Allocation, LargeTensorsKeepToThemselves) {
   EXPECT_EQ(memory_statistics().cached, 0u);
 }
 
+// Also where more threads work than have lists of their own, and where others give back what a thread took.
+TEST(Allocation, ThreadsKeepTheirTensorsApart) {
+  const int threads = num_threads();
+  const std::size_t before = memory_statistics().live;
+  for (const int wanted : {2, 70}) {
+    set_num_threads(wanted);
+    std::vector<Tensor<float>> kept(500);
+    for (int round = 0; round < 2; ++round) {
+      parallel_for(500, [&](Index block) {
+        const float value = static_cast<float>(block + 1000 * round);
+        const Tensor<float> scratch(Shape{1 + block * 37 % 4000}, value);
+        kept[static_cast<std::size_t>(block)] = Tensor<float>(Shape{1 + block * 91 % 3000}, -value);
+        EXPECT_TRUE((scratch.carray() == value).all());
+      });
+      for (Index block = 0; block < 500; ++block) {
+        EXPECT_TRUE((kept[static_cast<std::size_t>(block)].carray() == -static_cast<float>(block + 1000 * round)).all());
+      }
+    }
+    kept.clear();
+    EXPECT_EQ(memory_statistics().live, before);
+  }
+  set_num_threads(threads);
+}
+
 // One worker each: with several, how many blocks are in use at the same moment is up to chance.
 TEST(Allocation, ShortLivedThreadsLeaveNothingBehind) {
   const int before = num_threads();

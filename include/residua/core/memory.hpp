@@ -10,8 +10,8 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <span>
 #include <utility>
-#include <vector>
 
 #include <residua/core/segments.hpp>
 #include <residua/core/version.hpp>
@@ -22,7 +22,7 @@ namespace residua::inline RESIDUA_ABI {
 struct MemoryStatistics {
   std::size_t live = 0;                ///< held by tensors now
   std::size_t cached = 0;              ///< free, kept for the next tensors
-  std::size_t peak = 0;                ///< largest `live` so far
+  std::size_t peak = 0;                ///< largest `live` so far, of each thread's scratch on its own
   std::uint64_t system_requests = 0;   ///< how often the system was asked for memory
   std::uint64_t copies = 0;            ///< how often a write had to copy a shared tensor first
 };
@@ -45,6 +45,18 @@ inline void pause_briefly() {
 #endif
 }
 
+/// A number that many read, and one at a time changes.
+class Tally {
+ public:
+  operator std::size_t() const { return value_.load(std::memory_order_relaxed); }
+  void set(std::size_t value) { value_.store(value, std::memory_order_relaxed); }
+  void operator+=(std::size_t more) { set(*this + more); }
+  void operator-=(std::size_t less) { set(*this - less); }
+
+ private:
+  std::atomic<std::size_t> value_{0};
+};
+
 /// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request. Large ones
 /// are pieces of segments instead, of just the size.
 /// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): free pieces go back to
@@ -52,7 +64,7 @@ inline void pause_briefly() {
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
 /// there, also for large blocks, and whichever first needs a size gets it for all: later calls find what they need,
-/// whatever thread they run on.
+/// whatever thread they run on, and do not wait for each other.
 class MemoryCache {
  public:
   [[gnu::noinline]] static MemoryCache& instance() {
@@ -66,64 +78,121 @@ class MemoryCache {
 
   /// Gives all free memory back to the system, of segments that are in use in whole pages.
   void clear() {
-    std::lock_guard lock(mutex_);
-    statistics_.peak = statistics_.live;
-    trim(statistics_.live);
+    const auto lock = common().locked();
+    std::size_t live = 0;
+    for (Home& home : homes()) {
+      const auto own = &home == &common() ? std::unique_lock<std::mutex>() : home.locked();
+      home.peak.set(home.live);
+      live += home.live;
+    }
+    trim(live);
   }
 
   /// Gives the free scratch of parallel_for back: all its threads, however many, start with the same.
   void clear_scratch() {
-    std::lock_guard lock(mutex_);
-    for (std::size_t home = 1; home < free_.size(); ++home) {
+    for (Home& home : homes()) {
+      if (&home == &common()) continue;
+      const auto lock = home.locked();
       for (std::size_t bin = 0; bin < bins; ++bin) {
-        while (free_[home][bin] != nullptr) destroy_first(free_[home], bin);
+        while (home.free[bin] != nullptr) home.destroy_first(bin);
       }
     }
   }
 
   /// Fills all free memory with bytes that make a NaN: whoever reads what it did not write will show it.
   void poison() {
-    std::lock_guard lock(mutex_);
-    for (const auto& list : free_) {
+    for (Home& home : homes()) {
+      const auto lock = home.locked();
       for (std::size_t bin = 0; bin < bins; ++bin) {
-        for (Block* block = list[bin]; block != nullptr; block = block->next) {
+        for (Block* block = home.free[bin]; block != nullptr; block = block->next) {
           std::memset(block->data(), 0xFF, size_of(bin));
         }
       }
+      if (&home != &common()) continue;
+      segments_.for_each_free([](void* begin, std::size_t size) { std::memset(begin, 0xFF, size); });
     }
-    segments_.for_each_free([](void* begin, std::size_t size) { std::memset(begin, 0xFF, size); });
   }
 
-  void count_copy() {
-    std::lock_guard lock(mutex_);
-    ++statistics_.copies;
-  }
+  void count_copy() { copies_.fetch_add(1, std::memory_order_relaxed); }
 
   [[gnu::noinline]] MemoryStatistics statistics() {
-    std::lock_guard lock(mutex_);
-    MemoryStatistics result = statistics_;
+    const auto lock = common().locked();
+    MemoryStatistics result;
+    for (const Home& home : homes()) {
+      result.live += home.live;
+      result.cached += home.cached;
+      result.peak += home.peak;
+    }
     result.cached += segments_.touched();
+    result.system_requests = system_requests_.load(std::memory_order_relaxed);
+    result.copies = copies_.load(std::memory_order_relaxed);
     return result;
   }
 
  private:
+  MemoryCache() { used_.set(1); }
+
+  static constexpr std::size_t smallest = 6;  // 2^6 bytes
+  static constexpr std::size_t bins = 256;
+  static constexpr std::size_t large = std::size_t{1} << 18;  // bytes
+  static constexpr std::uint32_t most_threads = 64;  // with lists of their own; any more share them
+
+  /// The free blocks of a thread, and how much it has. Changed by whoever holds the lock; the counts are read without.
+  struct alignas(alignment) Home {
+    std::mutex mutex;
+    Tally live, cached, peak;
+    std::array<Block*, bins> free{};
+
+    /// The lock is not held for long: whoever finds it taken tries again before going to sleep.
+    std::unique_lock<std::mutex> locked() {
+      for (int attempt = 0; attempt < 100; ++attempt) {
+        std::unique_lock lock(mutex, std::try_to_lock);
+        if (lock) return lock;
+        pause_briefly();
+      }
+      return std::unique_lock(mutex);
+    }
+
+    void count_live(std::size_t size) {
+      live += size;
+      peak.set(std::max<std::size_t>(peak, live));
+    }
+
+    void destroy_first(std::size_t bin) {
+      Block* block = free[bin];
+      free[bin] = block->next;
+      cached -= size_of(bin);
+      block->~Block();
+      ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
+    }
+  };
+
+  /// Those that have been in use.
+  std::span<Home> homes() { return {homes_.data(), used_}; }
+  std::span<const Home> homes() const { return {homes_.data(), used_}; }
+
+  /// Outside of parallel_for. Its lock also guards the segments, and is taken before those of others.
+  Home& common() { return homes_[0]; }
+
   Block* take(std::size_t bytes) {
     const ParallelPlace place = parallel_place();
     if (place.of == 0 && bytes >= large) return take_piece(bytes);
     const std::size_t bin = bin_of(bytes);
-    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number;
+    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number % most_threads;
     {
-      const auto lock = locked();
-      if (free_.size() < place.of + 1) free_.resize(place.of + 1);
-      if (Block* block = free_[home][bin]) {
-        free_[home][bin] = block->next;
-        statistics_.cached -= size_of(bin);
-        count_live(size_of(bin));
+      Home& own = homes_[home];
+      const auto lock = own.locked();
+      if (Block* block = own.free[bin]) {
+        own.free[bin] = block->next;
+        own.cached -= size_of(bin);
+        own.count_live(size_of(bin));
         block->owners.store(1, std::memory_order_relaxed);
         return block;
       }
     }
-    for (std::uint32_t other = 1; other <= place.of; ++other) {
+    const std::uint32_t threads = std::min(place.of, most_threads);
+    used_.set(std::max<std::size_t>(used_, 1 + threads));
+    for (std::uint32_t other = 1; other <= threads; ++other) {
       if (other != home) take_back(create(bin, other));
     }
     return create(bin, home);
@@ -131,7 +200,7 @@ class MemoryCache {
 
   Block* take_piece(std::size_t bytes) {
     const std::size_t size = Segments::piece_size(bytes);
-    auto lock = locked();
+    auto lock = common().locked();
     Piece* piece = segments_.take(size);
     if (piece == nullptr) {
       lock.unlock();
@@ -143,41 +212,31 @@ class MemoryCache {
       }
       if (segment == nullptr) throw std::bad_alloc();
       lock.lock();
-      ++statistics_.system_requests;
+      system_requests_.fetch_add(1, std::memory_order_relaxed);
       segments_.add(segment);
       piece = segments_.take(size);
     }
-    count_live(size);
+    common().count_live(size);
     return piece;
   }
 
   void take_back(Block* block) {
-    const auto lock = locked();
+    Home& home = homes_[block->home];
+    const auto lock = home.locked();
     if (block->bin == Piece::no_bin) {
-      statistics_.live -= static_cast<Piece*>(block)->size;
+      home.live -= static_cast<Piece*>(block)->size;
       segments_.put_back(static_cast<Piece*>(block));
     } else {
       const std::size_t size = size_of(block->bin);
-      statistics_.live -= size;
-      statistics_.cached += size;
-      block->next = std::exchange(free_[block->home][block->bin], block);
+      home.live -= size;
+      home.cached += size;
+      block->next = std::exchange(home.free[block->bin], block);
     }
-    trim(statistics_.peak + statistics_.peak / 2 + (std::size_t{64} << 20));
+    if (&home != &common()) return;
+    std::size_t peak = 0;
+    for (const Home& each : homes()) peak += each.peak;
+    trim(peak + peak / 2 + (std::size_t{64} << 20));
   }
-
-  /// The lock is not held for long: whoever finds it taken tries again before going to sleep.
-  std::unique_lock<std::mutex> locked() {
-    for (int attempt = 0; attempt < 100; ++attempt) {
-      std::unique_lock lock(mutex_, std::try_to_lock);
-      if (lock) return lock;
-      pause_briefly();
-    }
-    return std::unique_lock(mutex_);
-  }
-
-  static constexpr std::size_t smallest = 6;  // 2^6 bytes
-  static constexpr std::size_t bins = 256;
-  static constexpr std::size_t large = std::size_t{1} << 18;  // bytes
 
   Block* create(std::size_t bin, std::uint32_t home) {
     const std::size_t size = size_of(bin);
@@ -193,9 +252,9 @@ class MemoryCache {
     Block* block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;
-    std::lock_guard lock(mutex_);
-    ++statistics_.system_requests;
-    count_live(size);
+    system_requests_.fetch_add(1, std::memory_order_relaxed);
+    const auto lock = homes_[home].locked();
+    homes_[home].count_live(size);
     return block;
   }
 
@@ -209,36 +268,29 @@ class MemoryCache {
     return (std::size_t{1} << power) + (bin % 4) * (std::size_t{1} << (power - 2));
   }
 
-  void count_live(std::size_t size) {
-    statistics_.live += size;
-    statistics_.peak = std::max(statistics_.peak, statistics_.live);
+  /// By tensors and by what is free.
+  std::size_t held() const {
+    std::size_t result = segments_.touched();
+    for (const Home& home : homes()) result += home.live + home.cached;
+    return result;
   }
 
-  /// By tensors and by what is free.
-  std::size_t held() const { return statistics_.live + statistics_.cached + segments_.touched(); }
-
+  /// With the lock of common() held.
   void trim(std::size_t limit) {
     if (held() <= limit) return;
     segments_.give_back(held() - limit);
     for (std::size_t bin = bins; bin-- > 0;) {
-      for (auto& list : free_) {
-        while (list[bin] != nullptr && held() > limit) destroy_first(list, bin);
+      for (Home& home : homes()) {
+        const auto lock = &home == &common() ? std::unique_lock<std::mutex>() : home.locked();
+        while (home.free[bin] != nullptr && held() > limit) home.destroy_first(bin);
       }
     }
   }
 
-  void destroy_first(std::array<Block*, bins>& list, std::size_t bin) {
-    Block* block = list[bin];
-    list[bin] = block->next;
-    statistics_.cached -= size_of(bin);
-    block->~Block();
-    ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
-  }
-
-  std::mutex mutex_;
-  std::vector<std::array<Block*, bins>> free_{1};  // outside of parallel_for, then for each thread inside
+  std::array<Home, 1 + most_threads> homes_;  // outside of parallel_for, then of each thread inside
+  Tally used_;
   Segments segments_;
-  MemoryStatistics statistics_;
+  std::atomic<std::uint64_t> system_requests_{0}, copies_{0};
 };
 
 /// A counted reference to a block. The count is atomic, so owners may live in different threads.
