@@ -258,6 +258,7 @@ TYPED_TEST(Kernels, ProductsTakenInSeveralRounds) {
     check_products<TypeParam>(500, 1200, 30, exact, random);  // both
     check_products<TypeParam>(800, 20, 530, exact, random);  // enough columns to be shared out
     check_products<TypeParam>(1, 700, 1, exact, random);
+    check_products<TypeParam>(1, 702, 1001, exact, random);  // a row with several sums
     check_products<TypeParam>(700, 1, 700, exact, random);
   }
 }

@@ -251,16 +251,27 @@ bool enough_for_dots(Index depth) {
   return depth >= lanes && (depth % lanes == 0 || depth >= 4 * lanes);
 }
 
-/// c (N) = Σ_k a_k · b[k, …], rows of b one after the other: for a single row a (K), which nothing is packed for.
+/// c (N) = Σ_k a_k · b[k, …], rows of b one after the other: for a single row a (K), which nothing is packed for. Whole rows,
+/// as memory is read fastest: blocks of them have sums of their own.
 template <typename S>
 void matmul_row(const S* a, const RightSide<S>& b, Index K, Index N, S* c, bool accumulate) {
-  parallel_ranges(N, std::max<Index>(256, 65536 / std::max<Index>(1, K)), [&](Index first, Index last) {
-    if (!accumulate) std::fill(c + first, c + last, S(0));
-    for (Index k = 0; k < K; ++k) {
-      map_range(last - first, c + first, [factor = a[k]](auto sum, auto v) { return sum + v * factor; },
-                static_cast<const S*>(c + first), b.data + k * b.row_step + first);
+  const Index grain = std::max<Index>(4, (Index{1} << 18) / std::max<Index>(1, N)), blocks = (K + grain - 1) / grain;
+  Tensor<S> partial(Shape{blocks, N}, S(0));
+  S* const sums = partial.data();
+  parallel_ranges(K, grain, [&](Index first, Index last) {
+    S* const to = sums + first / grain * N;
+    const S* const sum = to;
+    const auto row = [&](Index k) { return b.data + k * b.row_step; };
+    Index k = first;
+    for (; k + 4 <= last; k += 4) {
+      map_range(N, to, [a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3]](auto s, auto v0, auto v1, auto v2, auto v3) {
+        return s + v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3;
+      }, sum, row(k), row(k + 1), row(k + 2), row(k + 3));
     }
+    for (; k < last; ++k) map_range(N, to, [a0 = a[k]](auto s, auto v) { return s + v * a0; }, sum, row(k));
   });
+  if (!accumulate) std::fill_n(c, N, S(0));
+  for (Index block = 0; block < blocks; ++block) add_range<S>(N, c, sums + block * N);
 }
 
 /// a (M, K) · b (K, N) into c (M, N).

@@ -71,9 +71,10 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
     for (Index j = 0; j < few_columns; ++j) to[j] = x[j][0] + x[j][1];
   } else {
     typedef S Four __attribute__((vector_size(4 * sizeof(S)), aligned(sizeof(S)), may_alias));
-    Four part[4] = {};
+    Four part[4];
     RESIDUA_UNROLL for (int j = 0; j < 4; ++j) {
-      RESIDUA_UNROLL for (Index l = 0; l < lanes; l += 4) part[j] += *reinterpret_cast<const Four*>(x[j] + l);
+      part[j] = *reinterpret_cast<const Four*>(x[j]);
+      RESIDUA_UNROLL for (Index l = 4; l < lanes; l += 4) part[j] += *reinterpret_cast<const Four*>(x[j] + l);
     }
     const Four a = __builtin_shufflevector(part[0], part[1], 0, 4, 2, 6) + __builtin_shufflevector(part[0], part[1], 1, 5, 3, 7);
     const Four b = __builtin_shufflevector(part[2], part[3], 0, 4, 2, 6) + __builtin_shufflevector(part[2], part[3], 1, 5, 3, 7);
@@ -215,14 +216,17 @@ RESIDUA_INLINE void sums_of_four(const S (&x)[few_columns][lanes], S* to) {
     RESIDUA_UNROLL for (int i = 0; i < ROWS; ++i) {                                                                  \
       RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) *reinterpret_cast<Vector*>(lane[i][j]) = sum[i][j];       \
     }                                                                                                                \
+    S bias[few_columns] = {};                                                                                        \
+    for (Index j = 0; end.bias != nullptr && j < columns; ++j) bias[j] = end.bias[j];                                \
     for (Index i = 0; i < rows; ++i) {                                                                               \
       S total[few_columns];                                                                                          \
       sums_of_four<lanes>(lane[i], total);                                                                           \
-      for (Index j = 0; j < columns; ++j) {                                                                          \
-        S& to = c[i][j * step];                                                                                      \
-        const S value = total[j] + (end.bias != nullptr ? end.bias[j] : S(0)) + (end.accumulate ? to : S(0));        \
-        to = end.relu && value < 0 ? S(0) : value;                                                                   \
+      RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) total[j] += bias[j];                                      \
+      for (Index j = 0; end.accumulate && j < columns; ++j) total[j] += c[i][j * step];                              \
+      if (end.relu) {                                                                                                \
+        RESIDUA_UNROLL for (int j = 0; j < few_columns; ++j) total[j] = total[j] < 0 ? S(0) : total[j];              \
       }                                                                                                              \
+      for (Index j = 0; j < columns; ++j) c[i][j * step] = total[j];                                                 \
     }                                                                                                                \
   }                                                                                                                  \
                                                                                                                      \
