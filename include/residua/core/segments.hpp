@@ -58,6 +58,23 @@ inline void advise([[maybe_unused]] void* begin, [[maybe_unused]] std::size_t si
 #endif
 }
 
+/// So much memory from the system itself, since what a program had before stays in small pages; null where it has none.
+inline void* map_pages(std::size_t size) {
+#if defined(__linux__)
+  void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+#else
+  return ::operator new(size, std::align_val_t{alignment}, std::nothrow);
+#endif
+}
+inline void unmap_pages(void* memory, [[maybe_unused]] std::size_t size) {
+#if defined(__linux__)
+  ::munmap(memory, size);
+#else
+  ::operator delete(memory, std::align_val_t{alignment});
+#endif
+}
+
 /// The segments and their free pieces. Whoever calls holds a lock.
 class Segments {
  public:
@@ -72,7 +89,7 @@ class Segments {
 
   /// A segment of one piece; null where the system has no memory.
   static Piece* create(std::size_t size) {
-    void* const memory = ::operator new(size, std::align_val_t{alignment}, std::nothrow);
+    void* const memory = map_pages(size);
     if (memory == nullptr) return nullptr;
     advise(memory, size, Pages::make_large);
     Piece* const piece = new (memory) Piece;
@@ -129,7 +146,7 @@ class Segments {
       if (!whole && piece->touched == page) continue;
       const std::size_t touched = remove(piece);
       if (whole) {
-        ::operator delete(static_cast<void*>(piece), std::align_val_t{alignment});
+        unmap_pages(piece, piece->size);
       } else {
         advise(piece->data(), touched - alignment, Pages::take_back);
         insert(piece, page);

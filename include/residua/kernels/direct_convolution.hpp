@@ -95,27 +95,25 @@ struct Correlation {
       Index* const offset = offsets.data();
       for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
       const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
-      for (Index g = 0; g < groups; ++g) {
-        RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
-        for (Index n = n0; n < n1; ++n) {
-          for (Index i = i0; i < i1; ++i) {
-            S* to = y + ((n * YH + first[0] + every[0] * i) * YW + first[1]) * K + g * kg;
-            for (Index j = 0; j < J;) {
-              const auto [from, count] = windows.run(n - n0, top + (i - i0) * step[0], left + j * step[1], step[1], J - j);
-              rows.add(from + g * cg, step[1] * C, to + j * every[1] * K, every[1] * K, count);
-              j += count;
-            }
+      RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
+      for (Index n = n0; n < n1; ++n) {
+        for (Index i = i0; i < i1; ++i) {
+          S* to = y + ((n * YH + first[0] + every[0] * i) * YW + first[1]) * K;
+          for (Index j = 0; j < J;) {
+            const auto [from, count] = windows.run(n - n0, top + (i - i0) * step[0], left + j * step[1], step[1], J - j);
+            rows.add(from, step[1] * C, to + j * every[1] * K, every[1] * K, count);
+            j += count;
           }
         }
-        if (few != nullptr) {
-          rows.multiply_few(offset, tap_count, depth, few, K, 1, end, ahead);
-          continue;
-        }
+      }
+      if (few != nullptr) return rows.multiply_few(offset, tap_count, depth, few, K, 1, end, ahead);
+      for (Index g = 0; g < groups; ++g) {
         Epilogue<S> finish = end;
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
         const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, room, ahead.part(g, groups));
+        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, g * kg, room, ahead.part(g, groups));
+        for (Index t = 0; t < tap_count; ++t) offset[t] += cg;  // to the next group's channels
       }
     });
   }

@@ -144,13 +144,13 @@ class RowTable {
     }
   }
 
-  /// c_row (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room for
-  /// `room` columns, N or more: what follows the N-th may be written over, since whole vectors are stored faster.
-  /// `ahead`: what the table after this one will read, where there is one.
-  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index room,
+  /// c_row[first …] (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room
+  /// for `room` columns from there on, N or more: what follows the N-th may be written over, since whole vectors are stored
+  /// faster. `ahead`: what the product after this one will read, where there is one.
+  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index first, Index room,
                 const Ahead& ahead = {}) {
     const Panels<S>& panels = b.panels();
-    Tensor<S> unwanted(Shape{panels.vectors * panels.lanes});
+    Tensor<S> unwanted(Shape{first + panels.vectors * panels.lanes});
     this->end(a_.front(), unwanted.data());
 
     // A panel's slice stays in the second-level cache while all rows pass over it, and so do the rows if they are not too
@@ -161,20 +161,20 @@ class RowTable {
     const Index rounds = std::max<Index>(1, (depth + most - 1) / most);
     const Index depth_at_once = std::max<Index>(1, (depth + rounds - 1) / rounds);
     const detail::OffPool alone(rows_ * tap_count * depth * panels.columns < Index{1} << 22);
-    for (Index first = 0; first == 0 || first < tap_count; first += taps_at_once) {
-      const Index count = std::min(taps_at_once, tap_count - first);
+    for (Index tap = 0; tap == 0 || tap < tap_count; tap += taps_at_once) {
+      const Index count = std::min(taps_at_once, tap_count - tap);
       for (Index k = 0; k == 0 || k < depth; k += depth_at_once) {
         const Index ks = std::min(depth_at_once, depth - k);
-        const bool starts = first == 0 && k == 0;
-        const bool ends = first + count >= tap_count && k + ks >= depth;
-        const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + first;
+        const bool starts = tap == 0 && k == 0;
+        const bool ends = tap + count >= tap_count && k + ks >= depth;
+        const Index shifted = tap_count == 1 ? taps[0] + k : 0, *const from = tap_count == 1 ? &shifted : taps + tap;
         parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
           Tensor<S> scratch;
           const Index column = panels.first_column(p), width = panels.width_of(p);
-          const S* const panel = b.piece(p, first * depth + k, tap_count == 1 ? ks : count * depth, scratch);
+          const S* const panel = b.piece(p, tap * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
-          multiply_panel(from, count, ks, panel, width, column, std::min(width * panels.lanes, room - column), finish,
+          multiply_panel(from, count, ks, panel, width, first + column, std::min(width * panels.lanes, room - column), finish,
                          starts ? ahead.part(p, panels.count()) : Ahead());
         });
       }
@@ -228,7 +228,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
     const Index next_rows = std::min(last - first, a.rows() - last);
-    rows.multiply(&tap, 1, b.depth(), b, end, c.cols(), {a.data() + last * a.cols(), next_rows * a.cols()});
+    rows.multiply(&tap, 1, b.depth(), b, end, 0, c.cols(), {a.data() + last * a.cols(), next_rows * a.cols()});
   });
 }
 
