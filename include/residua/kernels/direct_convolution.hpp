@@ -19,7 +19,7 @@ struct PixelUnits {
   Index N, I, J, images, rows;
 
   PixelUnits(Index n, Index i, Index j, Index channels, Index outputs = 0) : N(n), I(i), J(j) {
-    const Index most = 512;
+    const Index most = channels < 16 ? 1024 : 512;
     const Index wanted = outputs >= most && N * I * J <= most ? most : std::clamp<Index>(65536 / channels, 64, most);
     images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
     rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
@@ -200,12 +200,12 @@ struct ClassTaps {
 /// In forward  y[p] = Σ_r x[p·stride − padding + r·dilation] · w_r, so  dx[h] = Σ_r dy[(h + padding − r·dilation) / stride] · w_rᵀ
 /// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps. The classes of
 /// neighbouring columns are computed as one, with zeros for the taps that a class lacks, where together their channels
-/// still fit in a vector; unless there are so few that sums are made along dy's channels.
+/// still fit in two vectors; unless there are so few that sums are made along dy's channels.
 template <typename S>
 void direct_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
   const bool suits = suits_dots<S>(s, s.C, s.K);
-  const bool together = !suits && s.groups == 1 && s.W % s.stride[1] == 0 && s.stride[1] * s.C <= micro_kernels<S>().lanes;
+  const bool together = !suits && s.groups == 1 && s.W % s.stride[1] == 0 && s.stride[1] * s.C <= 2 * micro_kernels<S>().lanes;
   const Index width = together ? s.stride[1] : 1;  // classes at once
   for (Index fh = 0; fh < std::min(s.stride[0], s.H); ++fh) {
     for (Index fw = 0; fw < std::min(s.stride[1], s.W); fw += width) {
