@@ -278,6 +278,27 @@ TEST(Allocation, ThreadsKeepTheirTensorsApart) {
     kept.clear();
     EXPECT_EQ(memory_statistics().live, before);
   }
+  release_memory();
+  EXPECT_EQ(memory_statistics().cached, 0u);
+  set_num_threads(threads);
+}
+
+TEST(Allocation, ScratchOfThreadsIsCapped) {
+  const int threads = num_threads();
+  set_num_threads(2);
+  release_memory();
+  const auto start = memory_statistics();
+  const std::size_t mebibyte = std::size_t{1} << 20;
+  parallel_for(2, [&](Index block) {
+    if (block == 0) Tensor<float>(Shape{static_cast<Index>(4 * mebibyte)}, uninitialized);
+  });
+  EXPECT_LE(memory_statistics().peak, start.peak + 17 * mebibyte);  // what the other thread did not use is not counted
+  parallel_for(2, [&](Index) {
+    for (Index size = 1; size < 40; ++size) Tensor<float>(Shape{size * (Index{1} << 18)}, uninitialized);
+  });
+  const auto statistics = memory_statistics();
+  EXPECT_LE(statistics.live + statistics.cached, statistics.peak * 3 / 2 + 64 * mebibyte + 2 * 40 * mebibyte);
+  EXPECT_EQ(statistics.live, start.live);
   set_num_threads(threads);
 }
 

@@ -280,7 +280,10 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 9, 30, 70, 3, {3, 3}, {1, 2}, {1, 1}, {1, 1}, 1},          // likewise, with few outputs
       {1, 9, 40, 20, 20, {1, 1}, {1, 1}, {1, 2}, {1, 1}, 1},         // a border that only zeros are read from
       {2, 5, 5, 130, 70, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // taps in several rounds
+      {2, 5, 5, 800, 40, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},         // likewise, of groups
       {2, 38, 42, 3, 33, {7, 7}, {2, 2}, {3, 3}, {1, 1}, 1},         // a network's first layer
+      {2, 70, 66, 3, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},         // likewise, in larger units of work
+      {2, 12, 10, 12, 20, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 1},        // gradients of two columns at once, in two vectors
       {3, 9, 8, 16, 80, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of many channels
       {3, 60, 60, 2, 3, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},          // several units of work a partial sum
       {3, 60, 60, 2, 33, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},         // likewise, of many tiles

@@ -259,6 +259,7 @@ TYPED_TEST(Kernels, ProductsTakenInSeveralRounds) {
     check_products<TypeParam>(800, 20, 530, exact, random);  // enough columns to be shared out
     check_products<TypeParam>(1, 700, 1, exact, random);
     check_products<TypeParam>(1, 702, 1001, exact, random);  // a row with several sums
+    check_products<TypeParam>(1, 9, 70'000, exact, random);
     check_products<TypeParam>(700, 1, 700, exact, random);
   }
 }
@@ -288,7 +289,9 @@ TYPED_TEST(Kernels, ProductsEndAsTheEpilogueSays) {
   using S = TypeParam;
   Random random(5);
   for (int trial = 0; trial < 120; ++trial) {
-    const Index M = 1 + random.below(20), K = trial % 20 == 0 ? 3000 : 1 + random.below(100), N = 1 + random.below(90);
+    const bool deep = trial % 20 == 0;
+    const Index M = deep && trial % 40 == 0 ? 1 : 1 + random.below(20), K = deep ? 3000 : 1 + random.below(100);
+    const Index N = 1 + random.below(deep ? 200 : 90);
     const Tensor<S> a = whole_numbers<S>({M, K}, random), b = whole_numbers<S>({K, N}, random);
     const Tensor<S> bias = whole_numbers<S>({N}, random), before = whole_numbers<S>({M, N}, random);
     const Epilogue<S> end{random.chance(0.5) ? bias.cdata() : nullptr, random.chance(0.5), random.chance(0.5)};
@@ -372,6 +375,36 @@ TYPED_TEST(Kernels, FormulasOfEveryInstructionSet) {
         ASSERT_NEAR(y(i), wanted, 4 * std::numeric_limits<S>::epsilon() * wanted) << i << " of " << size;
       }
       ASSERT_EQ(y(size), S(7));
+    }
+  }
+}
+
+/// The sum and the largest of a row.
+template <typename S>
+struct Reduction {
+  Index size;
+  const S* x;
+  S *sum, *most;
+
+  void operator()(auto bytes) const {
+    using V = Pack<S, bytes>;
+    *sum = sum_row<V>(size, [](const V& v) { return v; }, x);
+    *most = reduce_row<V>(size, V(std::numeric_limits<S>::lowest()),
+                          [](const auto& a, const auto& b) { return where(a > b, a, b); }, [](const V& v) { return v; }, x);
+  }
+};
+
+TYPED_TEST(Kernels, ReductionsOfEveryInstructionSet) {
+  using S = TypeParam;
+  Random random(15);
+  for (const auto with_vectors : EVERY(void (*)(Reduction<S>), with_vectors, Reduction<S>)) {
+    for (Index size = 1; size < 100; ++size) {
+      Tensor<S> x = whole_numbers<S>({size}, random);
+      x.array() -= S(100);  // all negative: what fills up the last vector is not the largest
+      S sum = 0, most = 0;
+      with_vectors({size, x.cdata(), &sum, &most});
+      ASSERT_EQ(sum, x.carray().sum()) << size;
+      ASSERT_EQ(most, x.carray().maxCoeff()) << size;
     }
   }
 }

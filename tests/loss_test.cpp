@@ -1,4 +1,5 @@
 // Cross-entropy beyond PyTorch's numbers: gradients by difference, extreme logits, bad input, the same bits.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -50,6 +51,39 @@ TEST(CrossEntropy, GradientIsTheDerivative) {
   expect_gradient_is_the_derivative(logits, labels, {.weight = weight, .label_smoothing = 0.3});
   expect_gradient_is_the_derivative(logits, std::vector<Index>{0, 4, 4, 2},
                                     {.weight = weight, .ignore_index = 4, .label_smoothing = 1});
+}
+
+/// Few classes and many, on both sides of how rows are done; more rows than a block has.
+template <typename S>
+void expect_formula(Index classes, double tolerance) {
+  const Tensor<S> logits = random_logits({300, classes}).template cast<S>();
+  std::vector<Index> labels(300);
+  double divisor = 0, total = 0;
+  for (std::size_t n = 0; n < labels.size(); ++n) {
+    labels[n] = n % 7 == 3 ? -100 : static_cast<Index>(n * n) % classes;
+    divisor += labels[n] >= 0;
+  }
+  const auto loss = cross_entropy(logits, labels);
+  for (Index n = 0; n < 300; ++n) {
+    const Index label = labels[static_cast<std::size_t>(n)];
+    double sum = 0;
+    for (Index c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(logits(n, c)));
+    if (label >= 0) total += std::log(sum) - static_cast<double>(logits(n, label));
+    for (Index c = 0; c < classes; ++c) {
+      const double p = std::exp(static_cast<double>(logits(n, c))) / sum;
+      const double wanted = label < 0 ? 0 : (p - (c == label ? 1 : 0)) / divisor;
+      ASSERT_NEAR(static_cast<double>(loss.gradient(n, c)), wanted, tolerance / divisor) << n << ", " << c;
+    }
+  }
+  EXPECT_NEAR(loss.value, total / divisor, tolerance * std::max(1.0, total / divisor));
+}
+
+TEST(CrossEntropy, OfManyRowsIsTheFormula) {
+  for (const Index classes : {1, 2, 10, 48, 49, 60, 1001}) {
+    SCOPED_TRACE(classes);
+    expect_formula<float>(classes, 1e-6);
+    expect_formula<double>(classes, 1e-14);
+  }
 }
 
 TEST(CrossEntropy, RowsAreAllAxesButTheLast) {

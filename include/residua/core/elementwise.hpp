@@ -23,7 +23,8 @@ RESIDUA_INLINE void map_row(Index size, typename V::Scalar* y, F&& f, const X*..
 /// `neutral` changes nothing in it, and is the result for no elements. The order it is done in depends on the size and the
 /// kind of processor alone.
 template <typename V, typename Operation, typename F, typename... X>
-RESIDUA_INLINE typename V::Scalar reduce_row(Index size, const V& neutral, const Operation& operation, F&& f, const X*... x) {
+RESIDUA_INLINE typename V::Scalar reduce_row(Index size, const V& neutral, const Operation& operation, F&& f,
+                                             const X*... x) {
   constexpr Index chains = 4, step = chains * V::lanes;
   V total[chains] = {neutral, neutral, neutral, neutral};
   Index i = 0;

@@ -63,8 +63,8 @@ class Tally {
 /// the system first, then the largest free blocks. One cache serves all threads, and a thread that ends leaves nothing behind.
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
-/// there, also for large blocks, and whichever first needs a size gets it for all: later calls find what they need,
-/// whatever thread they run on, and do not wait for each other.
+/// there, also for large blocks, and whichever first needs one more of a size gets it for all: later calls find what they
+/// need, whatever thread they run on, and seldom wait for each other.
 class MemoryCache {
  public:
   [[gnu::noinline]] static MemoryCache& instance() {
@@ -79,9 +79,10 @@ class MemoryCache {
   /// Gives all free memory back to the system, of segments that are in use in whole pages.
   void clear() {
     const auto lock = common().locked();
-    std::size_t live = 0;
-    for (Home& home : homes()) {
-      const auto own = &home == &common() ? std::unique_lock<std::mutex>() : home.locked();
+    common().peak.set(common().live);
+    std::size_t live = common().live;
+    for (Home& home : others()) {
+      const auto own = home.locked();
       home.peak.set(home.live);
       live += home.live;
     }
@@ -90,9 +91,9 @@ class MemoryCache {
 
   /// Gives the free scratch of parallel_for back: all its threads, however many, start with the same.
   void clear_scratch() {
-    for (Home& home : homes()) {
-      if (&home == &common()) continue;
+    for (Home& home : others()) {
       const auto lock = home.locked();
+      home.peak.set(home.live);
       for (std::size_t bin = 0; bin < bins; ++bin) {
         while (home.free[bin] != nullptr) home.destroy_first(bin);
       }
@@ -108,9 +109,9 @@ class MemoryCache {
           std::memset(block->data(), 0xFF, size_of(bin));
         }
       }
-      if (&home != &common()) continue;
-      segments_.for_each_free([](void* begin, std::size_t size) { std::memset(begin, 0xFF, size); });
     }
+    const auto lock = common().locked();
+    segments_.for_each_free([](void* begin, std::size_t size) { std::memset(begin, 0xFF, size); });
   }
 
   void count_copy() { copies_.fetch_add(1, std::memory_order_relaxed); }
@@ -142,6 +143,7 @@ class MemoryCache {
     std::mutex mutex;
     Tally live, cached, peak;
     std::array<Block*, bins> free{};
+    std::array<std::uint32_t, bins> blocks{};  // of each size, free and in use
 
     /// The lock is not held for long: whoever finds it taken tries again before going to sleep.
     std::unique_lock<std::mutex> locked() {
@@ -158,10 +160,27 @@ class MemoryCache {
       peak.set(std::max<std::size_t>(peak, live));
     }
 
+    void put(Block* block) {
+      cached += size_of(block->bin);
+      block->next = std::exchange(free[block->bin], block);
+    }
+
+    /// A free block of this size, which is in use from now on; null without any.
+    Block* take(std::size_t bin) {
+      Block* const block = free[bin];
+      if (block == nullptr) return nullptr;
+      free[bin] = block->next;
+      cached -= size_of(bin);
+      count_live(size_of(bin));
+      block->owners.store(1, std::memory_order_relaxed);
+      return block;
+    }
+
     void destroy_first(std::size_t bin) {
       Block* block = free[bin];
       free[bin] = block->next;
       cached -= size_of(bin);
+      --blocks[bin];
       block->~Block();
       ::operator delete(static_cast<void*>(block), std::align_val_t{alignment});
     }
@@ -170,6 +189,7 @@ class MemoryCache {
   /// Those that have been in use.
   std::span<Home> homes() { return {homes_.data(), used_}; }
   std::span<const Home> homes() const { return {homes_.data(), used_}; }
+  std::span<Home> others() { return homes().subspan(1); }
 
   /// Outside of parallel_for. Its lock also guards the segments, and is taken before those of others.
   Home& common() { return homes_[0]; }
@@ -178,24 +198,40 @@ class MemoryCache {
     const ParallelPlace place = parallel_place();
     if (place.of == 0 && bytes >= large) return take_piece(bytes);
     const std::size_t bin = bin_of(bytes);
-    const std::uint32_t home = place.of == 0 ? 0 : 1 + place.number % most_threads;
+    const std::uint32_t number = place.of == 0 ? 0 : 1 + place.number % most_threads;
+    Home& home = homes_[number];
+    if (Block* const block = take_free(home, bin)) return block;
     {
-      Home& own = homes_[home];
-      const auto lock = own.locked();
-      if (Block* block = own.free[bin]) {
-        own.free[bin] = block->next;
-        own.cached -= size_of(bin);
-        own.count_live(size_of(bin));
-        block->owners.store(1, std::memory_order_relaxed);
-        return block;
+      const auto lock = common().locked();
+      trim(limit());
+    }
+    std::unique_lock<std::mutex> growing(growth_, std::defer_lock);
+    if (place.of > 0) {
+      growing.lock();
+      if (Block* const block = take_free(home, bin)) return block;  // another thread has got one for all
+      const std::uint32_t threads = std::min(place.of, most_threads), wanted = blocks_of(home, bin) + 1;
+      used_.set(std::max<std::size_t>(used_, 1 + threads));
+      for (std::uint32_t other = 1; other <= threads; ++other) {
+        while (other != number && blocks_of(homes_[other], bin) < wanted) {
+          Block* const block = create(bin, other);
+          const auto lock = homes_[other].locked();
+          homes_[other].put(block);
+        }
       }
     }
-    const std::uint32_t threads = std::min(place.of, most_threads);
-    used_.set(std::max<std::size_t>(used_, 1 + threads));
-    for (std::uint32_t other = 1; other <= threads; ++other) {
-      if (other != home) take_back(create(bin, other));
-    }
-    return create(bin, home);
+    Block* const block = create(bin, number);
+    const auto lock = home.locked();
+    home.count_live(size_of(bin));
+    return block;
+  }
+
+  static Block* take_free(Home& home, std::size_t bin) {
+    const auto lock = home.locked();
+    return home.take(bin);
+  }
+  static std::uint32_t blocks_of(Home& home, std::size_t bin) {
+    const auto lock = home.locked();
+    return home.blocks[bin];
   }
 
   Block* take_piece(std::size_t bytes) {
@@ -227,17 +263,13 @@ class MemoryCache {
       home.live -= static_cast<Piece*>(block)->size;
       segments_.put_back(static_cast<Piece*>(block));
     } else {
-      const std::size_t size = size_of(block->bin);
-      home.live -= size;
-      home.cached += size;
-      block->next = std::exchange(home.free[block->bin], block);
+      home.live -= size_of(block->bin);
+      home.put(block);
     }
-    if (&home != &common()) return;
-    std::size_t peak = 0;
-    for (const Home& each : homes()) peak += each.peak;
-    trim(peak + peak / 2 + (std::size_t{64} << 20));
+    if (&home == &common()) trim(limit());
   }
 
+  /// One of the home's blocks, which does not count as live or free yet.
   Block* create(std::size_t bin, std::uint32_t home) {
     const std::size_t size = size_of(bin);
     // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
@@ -254,7 +286,7 @@ class MemoryCache {
     block->home = home;
     system_requests_.fetch_add(1, std::memory_order_relaxed);
     const auto lock = homes_[home].locked();
-    homes_[home].count_live(size);
+    ++homes_[home].blocks[bin];
     return block;
   }
 
@@ -275,20 +307,29 @@ class MemoryCache {
     return result;
   }
 
-  /// With the lock of common() held.
-  void trim(std::size_t limit) {
-    if (held() <= limit) return;
-    segments_.give_back(held() - limit);
-    for (std::size_t bin = bins; bin-- > 0;) {
-      for (Home& home : homes()) {
-        const auto lock = &home == &common() ? std::unique_lock<std::mutex>() : home.locked();
-        while (home.free[bin] != nullptr && held() > limit) home.destroy_first(bin);
+  std::size_t limit() const {
+    std::size_t peak = 0;
+    for (const Home& home : homes()) peak += home.peak;
+    return peak + peak / 2 + (std::size_t{64} << 20);
+  }
+
+  /// Gives free memory back where more than `most` is held. With the lock of common() held, and no other.
+  void trim(std::size_t most) {
+    const std::size_t now = held();
+    if (now <= most) return;
+    segments_.give_back(now - most);
+    for (std::size_t bin = bins; bin-- > 0 && held() > most;) {
+      while (common().free[bin] != nullptr && held() > most) common().destroy_first(bin);
+      for (Home& home : others()) {
+        const auto lock = home.locked();
+        while (home.free[bin] != nullptr && held() > most) home.destroy_first(bin);
       }
     }
   }
 
   std::array<Home, 1 + most_threads> homes_;  // outside of parallel_for, then of each thread inside
   Tally used_;
+  std::mutex growth_;  // held by the thread that gets blocks for all threads of a parallel_for
   Segments segments_;
   std::atomic<std::uint64_t> system_requests_{0}, copies_{0};
 };

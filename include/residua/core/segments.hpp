@@ -58,7 +58,8 @@ inline void advise([[maybe_unused]] void* begin, [[maybe_unused]] std::size_t si
 #endif
 }
 
-/// So much memory from the system itself, since what a program had before stays in small pages; null where it has none.
+/// So much fresh memory from the system itself; null where it has none. An allocator may hand out what the program has used
+/// before, in small pages that do not become large ones.
 inline void* map_pages(std::size_t size) {
 #if defined(__linux__)
   void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include <residua/core/tensor.hpp>
+#include <residua/core/eigen.hpp>
 
 namespace residua::inline RESIDUA_ABI::kernels {
 

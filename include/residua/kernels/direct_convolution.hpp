@@ -14,12 +14,12 @@
 namespace residua::inline RESIDUA_ABI::kernels {
 
 /// How the pixels of N images of I × J are dealt out as units of work: several images each, or a band of rows of one. Few
-/// pixels with many outputs are one unit, whose work is shared out by outputs.
+/// pixels with many outputs are one unit, whose work is shared out by outputs; many with few channels are larger units.
 struct PixelUnits {
   Index N, I, J, images, rows;
 
   PixelUnits(Index n, Index i, Index j, Index channels, Index outputs = 0) : N(n), I(i), J(j) {
-    const Index most = channels < 16 ? 1024 : 512;
+    const Index most = channels < 16 && n * i * j >= 8192 ? 1024 : 512;
     const Index wanted = outputs >= most && N * I * J <= most ? most : std::clamp<Index>(65536 / channels, 64, most);
     images = std::clamp<Index>(wanted / std::max<Index>(1, I * J), 1, std::max<Index>(1, N));
     rows = I * J <= wanted ? I : std::max<Index>(1, wanted / J);
@@ -200,7 +200,7 @@ struct ClassTaps {
 /// In forward  y[p] = Σ_r x[p·stride − padding + r·dilation] · w_r, so  dx[h] = Σ_r dy[(h + padding − r·dilation) / stride] · w_rᵀ
 /// over the r that divide evenly: with stride s, s × s classes of input pixels, each with its own few taps. The classes of
 /// neighbouring columns are computed as one, with zeros for the taps that a class lacks, where together their channels
-/// still fit in two vectors; unless there are so few that sums are made along dy's channels.
+/// still fit in two vectors; unless there are so few that sums are made along dy's channels. Zero times an infinity is NaN.
 template <typename S>
 void direct_input_gradient(const S* dy, const S* weight, S* dx, const ConvolutionShape& s) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;

@@ -1,7 +1,7 @@
 // Matrix products. Every product of the library comes through here.
 //
 // c (M, N) = a (M, K) · b (K, N): b is packed into panels of a few vectors' width, a is read where it lies; where c has few
-// rows or columns both are. The work is cut into blocks by the sizes alone and every element of c is one sum in a fixed
+// rows or columns both are. The work is cut into blocks by the sizes alone and every element of c is summed in a fixed
 // order, so the bits of a result do not depend on the number of threads.
 #pragma once
 
@@ -252,12 +252,14 @@ bool enough_for_dots(Index depth) {
 }
 
 /// c (N) = Σ_k a_k · b[k, …], rows of b one after the other: for a single row a (K), which nothing is packed for. Whole rows,
-/// as memory is read fastest: blocks of them have sums of their own.
+/// as memory is read fastest; of a large b up to 16 blocks of rows, which have sums of their own.
 template <typename S>
 void matmul_row(const S* a, const RightSide<S>& b, Index K, Index N, S* c, bool accumulate) {
-  const Index grain = std::max<Index>(4, (Index{1} << 18) / std::max<Index>(1, N)), blocks = (K + grain - 1) / grain;
-  Tensor<S> partial(Shape{blocks, N}, S(0));
-  S* const sums = partial.data();
+  const Index grain = std::max({Index{4}, (Index{1} << 18) / std::max<Index>(1, N), (K + 15) / 16});
+  const Index blocks = (K + grain - 1) / grain;
+  Tensor<S> partial(Shape{blocks > 1 ? blocks : 0, N}, S(0));
+  S* const sums = blocks > 1 ? partial.data() : c;
+  if (!accumulate) std::fill_n(c, N, S(0));
   parallel_ranges(K, grain, [&](Index first, Index last) {
     S* const to = sums + first / grain * N;
     const S* const sum = to;
@@ -270,8 +272,7 @@ void matmul_row(const S* a, const RightSide<S>& b, Index K, Index N, S* c, bool 
     }
     for (; k < last; ++k) map_range(N, to, [a0 = a[k]](auto s, auto v) { return s + v * a0; }, sum, row(k));
   });
-  if (!accumulate) std::fill_n(c, N, S(0));
-  for (Index block = 0; block < blocks; ++block) add_range<S>(N, c, sums + block * N);
+  for (Index block = 0; block < blocks && blocks > 1; ++block) add_range<S>(N, c, sums + block * N);
 }
 
 /// a (M, K) · b (K, N) into c (M, N).

@@ -40,9 +40,10 @@ RESIDUA_INLINE void row_moments(const S* x, Index n, bool centered, S& mean, S& 
   double center = 0, squares = 0;
   for (Index first = 0; first < n; first += row_piece) {
     const Index count = std::min(row_piece, n - first);
-    const S c = centered ? sum_row<V>(count, [](const V& v) RESIDUA_INLINE_LAMBDA { return v; }, x + first) / static_cast<S>(count) : S(0);
+    const S total = centered ? sum_row<V>(count, [](const V& v) { return v; }, x + first) : S(0);
+    const S c = total / static_cast<S>(count);
     const V around = c;
-    const S sum = sum_row<V>(count, [&](const V& v) RESIDUA_INLINE_LAMBDA { return (v - around) * (v - around); }, x + first);
+    const S sum = sum_row<V>(count, [&](const V& v) { return (v - around) * (v - around); }, x + first);
     // Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm" (1979)
     const double share = static_cast<double>(count) / static_cast<double>(first + count), delta = double{c} - center;
     center += delta * share;

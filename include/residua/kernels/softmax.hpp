@@ -36,11 +36,12 @@ struct AxisView {
   }
 };
 
-/// Rows this narrow are turned, a block of them, to stand side by side: one alone would fill few lanes.
+/// Rows this narrow are turned, a block of them, to stand side by side: one alone would fill few lanes. However few there
+/// are, so that a row's result does not depend on what stands beside it.
 inline constexpr Index narrow_row = 48;
 
-/// y = softmax(x) of `width` vectors side by side, whose elements stand `step` apart; y may be x's memory. In `top` and
-/// `sum` (width) they are given max x and Σ e^(x − max).
+/// y = softmax(x) of `width` vectors side by side, whose elements stand `step` apart; y may be x's memory. `top` and
+/// `sum` (width) receive max x and Σ e^(x − max), which is NaN where an x is.
 template <typename S>
 void softmax_of_columns(const S* x, S* y, Index size, Index width, Index step, S* top, S* sum) {
   std::copy_n(x, width, top);
