@@ -11,7 +11,8 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace kernels {
 
-/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x.
+/// y[i] = f(x[i], …) for i < size, f of packs; y may be the memory of an x. A part of a loop that is compiled for the packs
+/// already, where a longer f is a RESIDUA_INLINE_LAMBDA.
 template <typename V, typename F, typename... X>
 RESIDUA_INLINE void map_row(Index size, typename V::Scalar* y, F&& f, const X*... x) {
   Index i = 0;
