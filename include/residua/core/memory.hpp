@@ -59,12 +59,12 @@ class Tally {
 
 /// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request. Large ones
 /// are pieces of segments instead, of just the size.
-/// Freed and used blocks together stay below 1½ times the most that was ever in use (plus 64 MiB): free pieces go back to
-/// the system first, then the largest free blocks. One cache serves all threads, and a thread that ends leaves nothing behind.
+/// Whenever a block is made or given back, freed and used ones together are brought below 1½ times the most that was ever in
+/// use (plus 64 MiB): free pieces go back to the system first, then the largest free blocks. One cache serves all threads, and a thread that ends leaves nothing behind.
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
 /// there, also for large blocks, and whichever first needs one more of a size gets it for all: later calls find what they
-/// need, whatever thread they run on, and seldom wait for each other.
+/// need on other threads too, and the threads seldom wait for each other.
 class MemoryCache {
  public:
   [[gnu::noinline]] static MemoryCache& instance() {
@@ -131,8 +131,6 @@ class MemoryCache {
   }
 
  private:
-  MemoryCache() { used_.set(1); }
-
   static constexpr std::size_t smallest = 6;  // 2^6 bytes
   static constexpr std::size_t bins = 256;
   static constexpr std::size_t large = std::size_t{1} << 18;  // bytes
@@ -186,7 +184,7 @@ class MemoryCache {
     }
   };
 
-  /// Those that have been in use.
+  /// Those of the threads that there have been.
   std::span<Home> homes() { return {homes_.data(), used_}; }
   std::span<const Home> homes() const { return {homes_.data(), used_}; }
   std::span<Home> others() { return homes().subspan(1); }
@@ -201,28 +199,34 @@ class MemoryCache {
     const std::uint32_t number = place.of == 0 ? 0 : 1 + place.number % most_threads;
     Home& home = homes_[number];
     if (Block* const block = take_free(home, bin)) return block;
+
+    Block* block = create(bin, number);
+    if (block == nullptr) {  // the free blocks may be what is missing
+      clear();
+      block = create(bin, number);
+    }
+    if (block == nullptr) throw std::bad_alloc();
     {
-      const auto lock = common().locked();
-      trim(limit());
+      const auto lock = home.locked();
+      home.count_live(size_of(bin));
     }
-    std::unique_lock<std::mutex> growing(growth_, std::defer_lock);
-    if (place.of > 0) {
-      growing.lock();
-      if (Block* const block = take_free(home, bin)) return block;  // another thread has got one for all
-      const std::uint32_t threads = std::min(place.of, most_threads), wanted = blocks_of(home, bin) + 1;
-      used_.set(std::max<std::size_t>(used_, 1 + threads));
-      for (std::uint32_t other = 1; other <= threads; ++other) {
-        while (other != number && blocks_of(homes_[other], bin) < wanted) {
-          Block* const block = create(bin, other);
-          const auto lock = homes_[other].locked();
-          homes_[other].put(block);
-        }
-      }
-    }
-    Block* const block = create(bin, number);
-    const auto lock = home.locked();
-    home.count_live(size_of(bin));
+    provide(bin, blocks_of(home, bin), std::min(place.of, most_threads));
+    const auto lock = common().locked();
+    trim(limit());
     return block;
+  }
+
+  /// One more free block for each thread that has fewer of this size, as far as there is memory.
+  void provide(std::size_t bin, std::uint32_t wanted, std::uint32_t threads) {
+    if (threads > 0) threads_ = threads;
+    for (std::size_t used = used_; used < 1 + threads && !used_.compare_exchange_weak(used, 1 + threads);) continue;
+    for (std::uint32_t i = 1; i <= threads; ++i) {
+      if (blocks_of(homes_[i], bin) >= wanted) continue;
+      Block* const block = create(bin, i);
+      if (block == nullptr) return;
+      const auto lock = homes_[i].locked();
+      homes_[i].put(block);
+    }
   }
 
   static Block* take_free(Home& home, std::size_t bin) {
@@ -269,19 +273,15 @@ class MemoryCache {
     if (&home == &common()) trim(limit());
   }
 
-  /// One of the home's blocks, which does not count as live or free yet.
+  /// One of a home's blocks, which does not count as live or free yet; null where the system has no memory.
   Block* create(std::size_t bin, std::uint32_t home) {
     const std::size_t size = size_of(bin);
     // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
-    const std::size_t whole = size + 2 * alignment;
-    void* raw = ::operator new(whole, std::align_val_t{alignment}, std::nothrow);
-    if (raw == nullptr) {  // the free blocks may be what is missing
-      clear();
-      raw = ::operator new(whole, std::align_val_t{alignment});
-    }
+    void* const raw = ::operator new(size + 2 * alignment, std::align_val_t{alignment}, std::nothrow);
+    if (raw == nullptr) return nullptr;
     // Whatever the block is used for, it fills these pages, or most of them.
     if (size >= std::size_t{3} << 20) advise(raw, size_of(bin - 1), Pages::make_large);
-    Block* block = new (raw) Block;
+    Block* const block = new (raw) Block;
     block->bin = static_cast<std::uint32_t>(bin);
     block->home = home;
     system_requests_.fetch_add(1, std::memory_order_relaxed);
@@ -307,13 +307,15 @@ class MemoryCache {
     return result;
   }
 
+  /// Each thread may need what any has needed.
   std::size_t limit() const {
-    std::size_t peak = 0;
-    for (const Home& home : homes()) peak += home.peak;
+    std::size_t scratch = 0;
+    for (const Home& home : homes().subspan(1)) scratch = std::max<std::size_t>(scratch, home.peak);
+    const std::size_t peak = homes_[0].peak + threads_ * scratch;
     return peak + peak / 2 + (std::size_t{64} << 20);
   }
 
-  /// Gives free memory back where more than `most` is held. With the lock of common() held, and no other.
+  /// Gives free memory back where more than `most` is held. With the lock of common() held.
   void trim(std::size_t most) {
     const std::size_t now = held();
     if (now <= most) return;
@@ -328,8 +330,7 @@ class MemoryCache {
   }
 
   std::array<Home, 1 + most_threads> homes_;  // outside of parallel_for, then of each thread inside
-  Tally used_;
-  std::mutex growth_;  // held by the thread that gets blocks for all threads of a parallel_for
+  std::atomic<std::size_t> used_{1}, threads_{0};  // how many homes there have been; threads of the last parallel_for
   Segments segments_;
   std::atomic<std::uint64_t> system_requests_{0}, copies_{0};
 };
