@@ -59,8 +59,9 @@ class Tally {
 
 /// Blocks come in sizes of 2^k · {1, 1¼, 1½, 1¾}; a freed block waits in its size's list for the next request. Large ones
 /// are pieces of segments instead, of just the size.
-/// Whenever a block is made or given back, freed and used ones together are brought below 1½ times the most that was ever in
-/// use (plus 64 MiB): free pieces go back to the system first, then the largest free blocks. One cache serves all threads, and a thread that ends leaves nothing behind.
+/// Whenever a block is made, or given back outside of parallel_for, freed and used ones together are brought below 1½ times the
+/// most that was ever in use (plus 64 MiB): free pieces go back to the system first, then the largest free blocks. One cache
+/// serves all threads, and a thread that ends leaves nothing behind.
 ///
 /// How many threads of a parallel_for hold scratch at the same moment is up to chance. So each of them has lists of its own
 /// there, also for large blocks, and whichever first needs one more of a size gets it for all: later calls find what they
