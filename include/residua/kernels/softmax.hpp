@@ -44,17 +44,29 @@ inline constexpr Index narrow_row = 48;
 /// `sum` (width) receive max x and Σ e^(x − max), which is NaN where an x is.
 template <typename S>
 void softmax_of_columns(const S* x, S* y, Index size, Index width, Index step, S* top, S* sum) {
-  std::copy_n(x, width, top);
-  for (Index i = 1; i < size; ++i) {
-    ArrayMap<S>(top, width) = ArrayMap<S>(top, width).max(ConstArrayMap<S>(x + i * step, width));
-  }
-  std::fill_n(sum, width, S(0));
-  for (Index i = 0; i < size; ++i) {
-    S* const row = y + i * step;
-    map_range(width, row, [](auto v, auto m) { return exp(v - m); }, x + i * step, static_cast<const S*>(top));
-    ArrayMap<S>(sum, width) += ConstArrayMap<S>(row, width);
-  }
-  for (Index i = 0; i < size; ++i) ArrayMap<S>(y + i * step, width) /= ConstArrayMap<S>(sum, width);
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    std::copy_n(x, width, top);
+    std::fill_n(sum, width, S(0));
+    for (Index i = step; i < size * step; i += step) {
+      for (Index c = 0; c < width; c += V::lanes) {
+        const V most = load<V>(top + c, width - c), v = load<V>(x + i + c, width - c);
+        store<V>(top + c, where(v > most, v, most), width - c);
+      }
+    }
+    for (Index i = 0; i < size * step; i += step) {
+      for (Index c = 0; c < width; c += V::lanes) {
+        const V power = exp(load<V>(x + i + c, width - c) - load<V>(top + c, width - c));
+        store<V>(y + i + c, power, width - c);
+        store<V>(sum + c, load<V>(sum + c, width - c) + power, width - c);
+      }
+    }
+    for (Index i = 0; i < size * step; i += step) {
+      for (Index c = 0; c < width; c += V::lanes) {
+        store<V>(y + i + c, load<V>(y + i + c, width - c) / load<V>(sum + c, width - c), width - c);
+      }
+    }
+  });
 }
 
 /// The same of rows.   x, y (rows, size), top, sum (rows)
@@ -112,15 +124,23 @@ void softmax(const S* x, S* y, const AxisView& axis) {
 /// dx = y · (dy − Σ dy · y) of vectors side by side; dx may be dy's memory.
 template <typename S>
 void softmax_gradient_of_columns(const S* y, const S* dy, S* dx, Index size, Index width, Index step) {
-  Tensor<S> scratch(Shape{width}, S(0));
-  ArrayMap<S> product(scratch.data(), width);
-  for (Index i = 0; i < size; ++i) {
-    product += ConstArrayMap<S>(y + i * step, width) * ConstArrayMap<S>(dy + i * step, width);
-  }
-  for (Index i = 0; i < size; ++i) {
-    ArrayMap<S>(dx + i * step, width) =
-        ConstArrayMap<S>(y + i * step, width) * (ConstArrayMap<S>(dy + i * step, width) - product);
-  }
+  Tensor<S> scratch(Shape{(width + 15) / 16 * 16}, S(0));  // whole vectors
+  S* const product = scratch.data();
+  with_best_vectors([=](auto bytes) {
+    using V = Pack<S, bytes>;
+    for (Index i = 0; i < size * step; i += step) {
+      for (Index c = 0; c < width; c += V::lanes) {
+        const V part = load<V>(y + i + c, width - c) * load<V>(dy + i + c, width - c);
+        store<V>(product + c, load<V>(product + c) + part);
+      }
+    }
+    for (Index i = 0; i < size * step; i += step) {
+      for (Index c = 0; c < width; c += V::lanes) {
+        const V away = load<V>(dy + i + c, width - c) - load<V>(product + c);
+        store<V>(dx + i + c, load<V>(y + i + c, width - c) * away, width - c);
+      }
+    }
+  });
 }
 
 /// The same of rows.

@@ -137,9 +137,10 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   detail::Fold<S> fold_of(const Tensor<S>& moments, Index rows) const {
     const Index C = options.num_features;
     const S n = static_cast<S>(rows);
-    Tensor<S> mean(Shape{C}, uninitialized), var(Shape{C}, uninitialized);
-    mean.array() = moments.carray().head(C);
-    var.array() = moments.carray().tail(C) * (n / (n - 1));
+    const S *const of_batch = moments.cdata(), *const biased = of_batch + C;
+    Tensor<S> mean(Shape{C}, std::span<const S>(of_batch, biased)), var(Shape{C}, uninitialized);
+    S* const unbiased = var.data();
+    for (Index c = 0; c < C; ++c) unbiased[c] = biased[c] * (n / (n - 1));
     return {running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum,
             std::move(mean), std::move(var)};
   }

@@ -22,7 +22,7 @@ class FusedConv2d : public PredictionOnly<FusedConv2d<S>, S> {
   bool fold(const Tensor<S>& scale, const Tensor<S>& shift) {
     if (scale.size() != options_.out_channels) return false;
     weights_.scale(scale.cdata());
-    bias_.array() = bias_.carray() * scale.carray() + shift.carray();
+    detail::fold_into_bias(bias_, scale, shift);
     return true;
   }
 

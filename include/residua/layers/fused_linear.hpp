@@ -24,7 +24,7 @@ class FusedLinear : public PredictionOnly<FusedLinear<S>, S> {
   bool fold(const Tensor<S>& scale, const Tensor<S>& shift) {
     if (scale.size() != options_.out_features) return false;
     weight_.scale_columns(scale.cdata());
-    bias_.array() = bias_.carray() * scale.carray() + shift.carray();
+    detail::fold_into_bias(bias_, scale, shift);
     return true;
   }
 

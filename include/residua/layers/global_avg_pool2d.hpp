@@ -21,7 +21,7 @@ class GlobalAvgPool2d : public Samplewise<GlobalAvgPool2d<S>, S> {
     S* const out = y.data();
     parallel_for(x.dim(0), [&](Index n) {
       const Tensor<S> sums = kernels::column_sums(x.cdata() + n * pixels * C, pixels, C);
-      ArrayMap<S>(out + n * C, C) = sums.carray() / static_cast<S>(pixels);
+      for (Index c = 0; c < C; ++c) out[n * C + c] = sums.cdata()[c] / static_cast<S>(pixels);
     });
     tape.push_for(false, x.shape());
     return y;
@@ -35,8 +35,9 @@ class GlobalAvgPool2d : public Samplewise<GlobalAvgPool2d<S>, S> {
     Tensor<S> dx(shape, uninitialized);
     S* const out = dx.data();
     parallel_for(shape[0] * H, [&](Index row) {  // dx = dy / (H · W) at every pixel
+      const S* const d = dy.cdata() + row / H * C;
       S* const first = out + row * W * C;
-      ArrayMap<S>(first, C) = ConstArrayMap<S>(dy.cdata() + row / H * C, C) / static_cast<S>(H * W);
+      for (Index c = 0; c < C; ++c) first[c] = d[c] / static_cast<S>(H * W);
       for (Index w = 1; w < W; ++w) std::copy_n(first, C, first + w * C);
     });
     return dx;

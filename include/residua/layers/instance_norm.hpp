@@ -119,8 +119,11 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
     const Tensor<S> sums = kernels::column_sums(moments.cdata(), norm.samples, 2 * C);
     const S samples = static_cast<S>(norm.samples), pixels = static_cast<S>(norm.pixels);
     Tensor<S> mean(Shape{C}, uninitialized), var(Shape{C}, uninitialized);
-    mean.array() = sums.carray().head(C) / samples;
-    var.array() = sums.carray().tail(C) / samples * (pixels / (pixels - 1));
+    S *const to_mean = mean.data(), *const to_var = var.data();
+    for (Index c = 0; c < C; ++c) {
+      to_mean[c] = sums.cdata()[c] / samples;
+      to_var[c] = sums.cdata()[C + c] / samples * (pixels / (pixels - 1));
+    }
     return {running_mean.handle(), running_var.handle(), {}, options.momentum, std::move(mean), std::move(var)};
   }
 };

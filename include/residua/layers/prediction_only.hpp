@@ -15,4 +15,15 @@ class PredictionOnly : public Network<Derived, S> {
   static void visit(auto&, auto&&) {}
 };
 
+namespace detail {
+
+/// bias = bias · scale + shift: what a scale and shift of a layer's results makes of its bias.
+template <typename S>
+void fold_into_bias(Tensor<S>& bias, const Tensor<S>& scale, const Tensor<S>& shift) {
+  S* const b = bias.data();
+  for (Index c = 0; c < bias.size(); ++c) b[c] = b[c] * scale.cdata()[c] + shift.cdata()[c];
+}
+
+}  // namespace detail
+
 }  // namespace residua::inline RESIDUA_ABI

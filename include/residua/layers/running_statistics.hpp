@@ -16,15 +16,17 @@ struct Fold {
   Tensor<S> mean, var;
 
   void operator()() {
-    const S batches = num_batches_tracked ? (*num_batches_tracked)->value.array()[0] += S(1) : S(1);
+    const S batches = num_batches_tracked ? *(*num_batches_tracked)->value.data() += S(1) : S(1);
     const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
-    blend(running_mean->value.array(), mean, share);
-    blend(running_var->value.array(), var, share);
+    blend(running_mean->value, mean, share);
+    blend(running_var->value, var, share);
   }
 
  private:
-  static void blend(ArrayMap<S> running, const Tensor<S>& batch, S share) {
-    running = running * (S(1) - share) + batch.carray() * share;
+  static void blend(Tensor<S>& running, const Tensor<S>& batch, S share) {
+    S* const to = running.data();
+    const S* const from = batch.cdata();
+    for (Index c = 0; c < batch.size(); ++c) to[c] = to[c] * (S(1) - share) + from[c] * share;
   }
 };
 
