@@ -120,30 +120,33 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
   constexpr Index lanes = bytes / Index(sizeof(S));
   constexpr int n = T::from, m = T::to;
   for (Index c = 0; c < channels; c += lanes) {
-    V half[m][n], whole[m * m];
-    RESIDUA_UNROLL for (int j = 0; j < n; ++j) {
+    V half[m][n];  // T · from: there are not enough registers for it, so each axis is a loop
+    for (int j = 0; j < n; ++j) {
       V column[n], t[m];
       RESIDUA_UNROLL for (int i = 0; i < n; ++i) column[i] = *reinterpret_cast<const InMemory*>(from[i * n + j] + c);
       T::apply(column, t);
       RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
     }
-    RESIDUA_UNROLL for (int i = 0; i < m; ++i) T::apply(half[i], whole + i * m);
-    if constexpr (std::is_same_v<T, Output>) {
-      const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += bias;
-      if (end.accumulate) {
-        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] += *reinterpret_cast<const InMemory*>(to[e] + c);
+    for (int i = 0; i < m; ++i) {
+      V row[m];
+      T::apply(half[i], row);
+      if constexpr (std::is_same_v<T, Output>) {
+        const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
+        RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += bias;
+        if (end.accumulate) {
+          RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += *reinterpret_cast<const InMemory*>(to[i * m + j] + c);
+        }
+        if (end.relu) {
+          RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] = row[j] < 0 ? V{} : row[j];
+        }
       }
-      if (end.relu) {
-        RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) whole[e] = whole[e] < 0 ? V{} : whole[e];
+      if (channels - c >= lanes) {
+        RESIDUA_UNROLL for (int j = 0; j < m; ++j) *reinterpret_cast<InMemory*>(to[i * m + j] + c) = row[j];
+      } else {
+        S last[m][lanes];
+        RESIDUA_UNROLL for (int j = 0; j < m; ++j) *reinterpret_cast<InMemory*>(last[j]) = row[j];
+        for (int j = 0; j < m; ++j) copy_part(last[j], channels - c, to[i * m + j] + c);
       }
-    }
-    if (channels - c >= lanes) {
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(to[e] + c) = whole[e];
-    } else {
-      S last[m * m][lanes];
-      RESIDUA_UNROLL for (int e = 0; e < m * m; ++e) *reinterpret_cast<InMemory*>(last[e]) = whole[e];
-      for (int e = 0; e < m * m; ++e) copy_part(last[e], channels - c, to[e] + c);
     }
   }
 }
