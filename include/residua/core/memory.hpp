@@ -11,10 +11,11 @@
 #include <mutex>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include <residua/core/eigen.hpp>
 #include <residua/core/segments.hpp>
-#include <residua/core/version.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -360,6 +361,24 @@ class Storage {
 
  private:
   Block* block_ = nullptr;
+};
+
+/// `size` values of a simple type, not initialised, in memory from the cache.
+template <typename T>
+class Scratch {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
+ public:
+  explicit Scratch(Index size) : storage_(static_cast<std::size_t>(size) * sizeof(T)), size_(size) {}
+  Scratch(Scratch&&) noexcept = default;
+
+  T* data() const { return static_cast<T*>(storage_.data()); }
+  T& operator[](Index i) const { return data()[i]; }
+  Index size() const { return size_; }
+
+ private:
+  Storage storage_;
+  Index size_;
 };
 
 /// The cache as an allocator for standard containers.

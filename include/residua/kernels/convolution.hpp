@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <span>
-#include <vector>
 
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/depthwise.hpp>
@@ -43,18 +42,12 @@ inline bool few_tiles_suit_direct(const ConvolutionShape& s) {
   return s.algorithm == ConvAlgorithm::automatic && WinogradTiles::large(s.C / s.groups, s.K / s.groups);
 }
 
-template <typename S> using TapsOfGroups = std::vector<WinogradTaps<S>, detail::CachedAllocator<WinogradTaps<S>>>;
-
-/// Weights (K, R, S, C/G) as products take them, group by group; `turned` as those of the input gradient.
+/// Weights (K, 3, 3, C/G) as products take them, group by group; `turned` as those of the input gradient.
 template <typename S>
-TapsOfGroups<S> taps_of_groups(const S* weight, const ConvolutionShape& s, bool turned) {
+WinogradTaps<S> winograd_taps(const S* weight, const ConvolutionShape& s, bool turned) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  TapsOfGroups<S> taps;
-  for (Index g = 0; g < s.groups; ++g) {
-    taps.push_back({.data = weight + g * kg * 9 * cg, .rows = turned ? kg : cg, .columns = turned ? cg : kg,
-                    .row_step = turned ? 9 * cg : 1, .tap_step = cg, .column_step = turned ? 1 : 9 * cg, .turned = turned});
-  }
-  return taps;
+  return {.data = weight, .rows = turned ? kg : cg, .columns = turned ? cg : kg, .row_step = turned ? 9 * cg : 1, .tap_step = cg,
+          .column_step = turned ? 1 : 9 * cg, .group_step = kg * 9 * cg, .turned = turned};
 }
 
 /// How many groups are worked on together: a few whose channels are neighbours in memory, so that what is between the
@@ -65,7 +58,7 @@ inline Index groups_at_once(Index groups, Index cg, Index kg) { return std::clam
 template <typename S>
 void winograd_convolution(const S* x, Index C, const WinogradGroups<S>& weights, S* y, Index K, const WinogradTiles& tiles,
                           const Epilogue<S>& end) {
-  const Index groups = weights.count(), cg = C / groups, kg = K / groups;
+  const Index groups = weights.count, cg = C / groups, kg = K / groups;
   parallel_ranges(groups, groups_at_once(groups, cg, kg), [&](Index first, Index last) {
     const Index count = last - first;
     Epilogue<S> finish = end;
@@ -92,7 +85,7 @@ class ConvolutionWeights {
   void prepare(const S* weight, const ConvolutionShape& s);
 
   Tensor<S> channelwise_, few_;          // (R, S, width, C); (K, R, S, C), as they are
-  PackedGroups<S> transformed_, packed_;  // a matrix for each group; empty where not needed
+  Packed<S> transformed_, packed_;       // empty where not needed
 };
 
 template <typename S>
@@ -114,24 +107,18 @@ void ConvolutionWeights<S>::prepare(const S* weight, const ConvolutionShape& s) 
     return;
   }
   const bool transforms = winograd_suits(s);
-  if (transforms) transformed_ = winograd_weights(std::span<const WinogradTaps<S>>(taps_of_groups(weight, s, false)));
+  if (transforms) transformed_ = winograd_weights(winograd_taps(weight, s, false), s.groups);
   if (!transforms || few_tiles_suit_direct(s)) packed_ = pack_weights(weight, s);
 }
 
 template <typename S>
 void ConvolutionWeights<S>::scale(const S* factor) {
-  if (!channelwise_.empty()) {
-    auto weights = channelwise_.matrix();
-    weights = weights * ConstArrayMap<S>(factor, weights.cols()).matrix().asDiagonal();
-  }
-  for (Index k = 0; !few_.empty() && k < few_.rows(); ++k) few_.matrix().row(k) *= factor[k];
-  for (PackedGroups<S>* groups : {&transformed_, &packed_}) {
-    const S* of_group = factor;
-    for (Packed<S>& group : *groups) {
-      group.scale_columns(of_group);
-      of_group += group.panels().columns;
-    }
-  }
+  S *const channelwise = channelwise_.data(), *const few = few_.data();
+  const Index channels = channelwise_.features(), taps = few_.features();
+  for (Index i = 0; i < channelwise_.size(); ++i) channelwise[i] *= factor[i % channels];
+  for (Index i = 0; i < few_.size(); ++i) few[i] *= factor[i / taps];
+  transformed_.scale_columns(factor);
+  packed_.scale_columns(factor);
 }
 
 template <typename S>
@@ -141,7 +128,7 @@ void ConvolutionWeights<S>::convolve(const S* x, S* y, const ConvolutionShape& s
   } else if (transformed_.empty() || (!packed_.empty() && !winograd_suits(s, forward_tiles(s)))) {
     direct_convolution(x, packed_, few_.empty() ? nullptr : few_.cdata(), y, with_wide_groups<S>(s), end);
   } else {
-    winograd_convolution<S>(x, s.C, {{}, transformed_}, y, s.K, forward_tiles(s), end);
+    winograd_convolution<S>(x, s.C, {transformed_.groups(), {}, &transformed_}, y, s.K, forward_tiles(s), end);
   }
 }
 
@@ -154,10 +141,9 @@ void convolution(const S* x, const S* weight, S* y, const ConvolutionShape& s, c
   } else if (wide.groups < s.groups) {
     convolution(x, widened(weight, s, wide).cdata(), y, wide, end);
   } else if (winograd_suits(s, forward_tiles(s))) {
-    const TapsOfGroups<S> taps = taps_of_groups(weight, s, false);
-    winograd_convolution<S>(x, s.C, {taps, {}}, y, s.K, forward_tiles(s), end);
+    winograd_convolution<S>(x, s.C, {s.groups, winograd_taps(weight, s, false)}, y, s.K, forward_tiles(s), end);
   } else if (forward_suits_dots<S>(s)) {
-    direct_convolution(x, {}, weight, y, s, end);
+    direct_convolution<S>(x, {}, weight, y, s, end);
   } else {
     direct_convolution<S>(x, pack_weights(weight, s, is_one_unit(s)), nullptr, y, s, end);
   }
@@ -173,8 +159,7 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
   } else if (wide.groups < s.groups) {
     convolution_input_gradient(dy, widened(weight, s, wide).cdata(), dx, wide);
   } else if (winograd_suits(s, backward_tiles(s))) {
-    const TapsOfGroups<S> taps = taps_of_groups(weight, s, true);
-    winograd_convolution<S>(dy, s.K, {taps, {}}, dx, s.C, backward_tiles(s), {});
+    winograd_convolution<S>(dy, s.K, {s.groups, winograd_taps(weight, s, true)}, dx, s.C, backward_tiles(s), {});
   } else {
     direct_input_gradient(dy, weight, dx, s);
   }

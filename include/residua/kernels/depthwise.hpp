@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <residua/kernels/convolution_shape.hpp>
 #include <residua/kernels/matmul.hpp>
@@ -293,30 +292,27 @@ class DepthwiseTables {
       : s_(s), h_(h), w_(w), step_{step[0], step[1]}, origin_{origin[0], origin[1]},
         dilation_(s.kernel[1] == 1 ? 1 : s.dilation[1]),  // of a single tap it says nothing, and may be anything
         length_((columns + depthwise_pixels) * step[1] + (s.kernel[1] + depthwise_taps) * dilation_),
-        zeros_(Shape{in_whole_vectors<S>(s.C)}), columns_(static_cast<std::size_t>(length_)),
-        pointers_(static_cast<std::size_t>(length_ * s.kernel[0])) {
-    pixels_.reserve(static_cast<std::size_t>(s.kernel[0]));
-    for (Index p = 0; p < length_; ++p) columns_[static_cast<std::size_t>(p)] = w.pixel(p - origin[1]);
+        zeros_(Shape{in_whole_vectors<S>(s.C)}), columns_(length_), pointers_(length_ * s.kernel[0]), pixels_(s.kernel[0]) {
+    for (Index p = 0; p < length_; ++p) columns_[p] = w.pixel(p - origin[1]);
   }
 
   /// For row i of the result, from an image; calls meets(count, r) for the rows of taps that meet it.
   template <typename Meets>
   DepthwiseRows<S> row(const S* image, Index i, Meets&& meets) {
-    Index count = 0;
-    pixels_.clear();
+    count_ = 0;
     for (Index r = 0; r < s_.kernel[0]; ++r) {
       const Index h = h_.pixel(i * step_[0] - origin_[0] + r * s_.dilation[0]);
       if (h < 0) continue;
-      const S** const to = pointers_.data() + count * length_;
+      const S** const to = pointers_.data() + count_ * length_;
       const S *const row = image + h * w_.size * s_.C, *const zeros = zeros_.cdata();
       for (Index p = 0; p < length_; ++p) {
-        const Index w = columns_[static_cast<std::size_t>(p)];
+        const Index w = columns_[p];
         to[p] = w < 0 ? zeros : row + w * s_.C;
       }
-      pixels_.push_back(to);
-      meets(count++, r);
+      pixels_[count_] = to;
+      meets(count_++, r);
     }
-    return {pixels_.data(), count, s_.kernel[1], step_[1], dilation_, s_.C / s_.groups};
+    return {pixels_.data(), count_, s_.kernel[1], step_[1], dilation_, s_.C / s_.groups};
   }
 
   /// The row of the source that row i of the result is the first to read, and what follows it; or with `before` one of the
@@ -329,18 +325,18 @@ class DepthwiseTables {
 
   /// The rows that were returned last, from so many results later on.
   void advance(Index results) {
-    for (const S* const*& row : pixels_) row += results * step_[1];
+    for (Index r = 0; r < count_; ++r) pixels_[r] += results * step_[1];
   }
 
  private:
-  template <typename T> using List = std::vector<T, detail::CachedAllocator<T>>;
   const ConvolutionShape& s_;
   DepthwiseAxis h_, w_;
   Index step_[2], origin_[2], dilation_, length_;
   Tensor<S> zeros_;
-  List<Index> columns_;  // of the source, or −1
-  List<const S*> pointers_;
-  List<const S* const*> pixels_;
+  detail::Scratch<Index> columns_;  // of the source, or −1
+  detail::Scratch<const S*> pointers_;
+  detail::Scratch<const S* const*> pixels_;
+  Index count_ = 0;  // of rows of taps that meet the image
 };
 
 /// y (N, I, J, C) from the images of a source (N, h.size, w.size, C) and weights (R, S, width, C), finished by `end`.
@@ -354,11 +350,11 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
   const bool large = s.N * I * J * pixel > Index{8} << 20;  // results that were not in the cache before
   parallel_ranges(s.N * I, std::max<Index>(1, 65536 / (J * s.C)), [&](Index first, Index last) {
     DepthwiseTables<S> tables(s, h, w, step, origin, J);
-    std::vector<const S*, detail::CachedAllocator<const S*>> taps(static_cast<std::size_t>(s.kernel[0]));
+    const detail::Scratch<const S*> taps(s.kernel[0]);
     Tensor<S> outside(Shape{s.C});
     for (Index row = first; row < last; ++row) {
       const DepthwiseRows<S> rows = tables.row(x + row / I * h.size * w.size * s.C, row % I, [&](Index i, Index r) {
-        taps[static_cast<std::size_t>(i)] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
+        taps[i] = weights.cdata() + r * s.kernel[1] * (s.C / s.groups) * s.C;
       });
       const S* const image = x + row / I * h.size * w.size * s.C;
       Ahead source = tables.newest(image, row % I), second = two ? tables.newest(image, row % I, 1) : Ahead();
@@ -404,10 +400,10 @@ void depthwise_weight_gradient(const S* x, const S* dy, S* dweight, const Convol
   S* const sum = sums.data();
   parallel_for(parts, [&](Index part) {
     DepthwiseTables<S> tables(s, {s.H, 1}, {s.W, 1}, s.stride, s.padding, J);
-    std::vector<S*, detail::CachedAllocator<S*>> to(static_cast<std::size_t>(s.kernel[0]));
+    const detail::Scratch<S*> to(s.kernel[0]);
     for (Index row = part * s.N * I / parts; row < (part + 1) * s.N * I / parts; ++row) {
       const DepthwiseRows<S> rows = tables.row(x + row / I * s.H * s.W * s.C, row % I, [&](Index i, Index r) {
-        to[static_cast<std::size_t>(i)] = sum + part * size + r * taps * s.C;
+        to[i] = sum + part * size + r * taps * s.C;
       });
       if (row + 1 < s.N * I) {
         tables.newest(x + (row + 1) / I * s.H * s.W * s.C, (row + 1) % I).take(Index(sizeof(S)) * s.W * s.C).ask();

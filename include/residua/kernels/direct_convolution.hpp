@@ -81,9 +81,9 @@ struct Correlation {
   Index reach[2];        // the last tap's distance from tap (0, 0)
   Index groups;
 
-  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: a packed matrix a group; or `few`,
+  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: packed, a matrix for each group; or `few`,
   /// the matrix of a single group with few columns, transposed: (K, taps · depth).
-  void run(const Tensor<Index>& taps, Index depth, const PackedGroups<S>& b, const S* few, Epilogue<S> end) const {
+  void run(const Tensor<Index>& taps, Index depth, const Packed<S>& b, const S* few, Epilogue<S> end) const {
     const PixelUnits units(N, I, J, C, K / groups);
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {
@@ -112,34 +112,28 @@ struct Correlation {
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
         const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
-        rows.multiply(offset, tap_count, depth, b[static_cast<std::size_t>(g)], finish, g * kg, room, ahead.part(g, groups));
+        rows.multiply(offset, tap_count, depth, b, g, finish, g * kg, room, ahead.part(g, groups));
         for (Index t = 0; t < tap_count; ++t) offset[t] += cg;  // to the next group's channels
       }
     });
   }
 };
 
-/// Weights (K, R, S, C/G) as forward's right-hand sides, a group each: (R·S·C/G, K/G). `where_used`: not packed yet.
+/// Weights (K, R, S, C/G) as forward's right-hand sides, (R·S·C/G, K/G) for each group. `where_used`: not packed yet.
 template <typename S>
-PackedGroups<S> pack_weights(const S* weight, const ConvolutionShape& s, bool where_used = false) {
-  PackedGroups<S> packed;
+Packed<S> pack_weights(const S* weight, const ConvolutionShape& s, bool where_used = false) {
   const Index depth = s.taps() * (s.C / s.groups), kg = s.K / s.groups;
-  packed.reserve(static_cast<std::size_t>(s.groups));
-  for (Index g = 0; g < s.groups; ++g) {
-    const RightSide<S> b{weight + g * kg * depth, 1, depth};
-    if (where_used) {
-      packed.emplace_back(depth, kg, b);
-    } else {
-      packed.emplace_back(depth, kg).fill(0, depth, b);
-    }
-  }
+  const RightSide<S> b{weight, 1, depth, kg * depth};
+  if (where_used) return Packed<S>(depth, kg, s.groups, b);
+  Packed<S> packed(depth, kg, s.groups);
+  packed.fill(0, depth, b);
   return packed;
 }
 
 /// y = x ∗ weight, finished by `end` (bias, sum, ReLU).   x (N, H, W, C), y (N, H', W', K). The weights are packed, or `few`,
 /// as they are, where forward_suits_dots.
 template <typename S>
-void direct_convolution(const S* x, const PackedGroups<S>& weights, const S* few, S* y, const ConvolutionShape& s,
+void direct_convolution(const S* x, const Packed<S>& weights, const S* few, S* y, const ConvolutionShape& s,
                         Epilogue<S> end) {
   const bool whole_rows = rows_are_one(s);
   const Index across = whole_rows ? 1 : s.kernel[1], depth = s.C / s.groups * (whole_rows ? s.kernel[1] : 1);
@@ -231,26 +225,24 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
           ++count;
         }
       }
-      const auto from = [&](Index g, Index t) { return weight + (g * kg * s.taps() + t) * cg; };
-      PackedGroups<S> packed;
-      packed.reserve(static_cast<std::size_t>(s.groups));
+      const Index row_step = s.taps() * cg;
       const bool few = suits && count > 0;
       Tensor<S> transposed(Shape{few ? s.C : 0, count * s.K}, uninitialized);
-      for (Index t = 0; few && t < count; ++t) {
-        copy_matrix(from(0, number[t]), 1, s.taps() * s.C, s.C, s.K, transposed.data() + t * s.K, count * s.K);
-      }
-      for (Index g = 0; !few && g < s.groups; ++g) {
-        Packed<S>& b = packed.emplace_back(count * kg, width * cg);
-        if (width == 1) {
-          for (Index t = 0; t < count; ++t) b.fill(t * kg, kg, {from(g, number[t]), s.taps() * cg, 1});
-          continue;
+      Packed<S> packed(count * kg, width * cg, few ? 0 : s.groups);
+      if (few) {
+        for (Index t = 0; t < count; ++t) {
+          copy_matrix(weight + number[t] * cg, 1, row_step, s.C, s.K, transposed.data() + t * s.K, count * s.K);
         }
-        Tensor<S> side_by_side(Shape{count, kg, width, cg});
-        for (Index i = 0; i < side_by_side.rows(); ++i) {
-          const Index t = number[i / (kg * width) * width + i % width];
-          if (t >= 0) std::copy_n(from(g, t) + i / width % kg * s.taps() * cg, cg, side_by_side.data() + i * cg);
+      } else if (width == 1) {
+        for (Index t = 0; t < count; ++t) packed.fill(t * kg, kg, {weight + number[t] * cg, row_step, 1, kg * row_step});
+      } else {
+        Tensor<S> side_by_side(Shape{count, s.K, width, s.C});
+        S* to = side_by_side.data();
+        for (Index i = 0; i < side_by_side.rows(); ++i, to += s.C) {
+          const Index t = number[i / (s.K * width) * width + i % width];
+          if (t >= 0) std::copy_n(weight + i / width % s.K * row_step + t * s.C, s.C, to);
         }
-        b.fill(0, count * kg, {side_by_side.cdata(), width * cg, 1});
+        packed.fill(0, count * s.K, {side_by_side.cdata(), width * s.C, 1});
       }
       taps = Tensor<Index>(Shape{count, 2}, std::span<const Index>(tap, static_cast<std::size_t>(2 * count)));
       const Correlation<S> backward{.x = dy, .N = s.N, .H = s.out(0), .W = s.out(1), .C = s.K,

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include <residua/kernels/direct_convolution.hpp>
 
@@ -17,23 +16,24 @@ struct PatchRun {
 };
 
 /// The runs of columns first … last - 1 of the patches of group g.
-inline std::vector<PatchRun, detail::CachedAllocator<PatchRun>> patch_runs(const ConvolutionShape& s, Index g, Index first,
-                                                                           Index last) {
+inline detail::Scratch<PatchRun> patch_runs(const ConvolutionShape& s, Index g, Index first, Index last) {
   const Index cg = s.C / s.groups, across = rows_are_one(s) ? 1 : s.kernel[1], width = s.kernel[1] / across * cg;
-  std::vector<PatchRun, detail::CachedAllocator<PatchRun>> runs;
-  for (Index run = first / width; run * width < last; ++run) {
+  const Index first_run = first / width;
+  detail::Scratch<PatchRun> runs((last + width - 1) / width - first_run);
+  for (Index run = first_run; run * width < last; ++run) {
     const Index begin = std::max(first, run * width), end = std::min(last, (run + 1) * width);
     const Index w = run % across * s.dilation[1] - s.padding[1];
-    runs.push_back({run / across * s.dilation[0] - s.padding[0], w * s.C + g * cg + begin - run * width, begin - first,
-                    end - begin});
+    runs[run - first_run] = {run / across * s.dilation[0] - s.padding[0], w * s.C + g * cg + begin - run * width,
+                             begin - first, end - begin};
   }
   return runs;
 }
 
 /// Columns of the patches of results (n0 … n1 - 1, i0 … i1 - 1, all j), one after the other: (pixels, span). Zeros where
 /// they reach beyond the image. Copies whole vectors: `to` has room for one more.
-template <typename S, typename Runs>
-void copy_patches(const S* x, const ConvolutionShape& s, const PixelUnits::Unit& unit, const Runs& runs, Index span, S* to) {
+template <typename S>
+void copy_patches(const S* x, const ConvolutionShape& s, const PixelUnits::Unit& unit, const detail::Scratch<PatchRun>& runs,
+                  Index span, S* to) {
   const Index length = s.W * s.C, step = s.stride[1] * s.C, J = s.out(1);
   const PatchRun *const first = runs.data(), *const last = first + runs.size();
   Index left = length, right = 0, above = s.H, below = 0;  // what the patch of pixel (0, 0) spans

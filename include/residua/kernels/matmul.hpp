@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include <residua/core/elementwise.hpp>
 #include <residua/core/threads.hpp>
@@ -39,11 +38,14 @@ struct Panels {
   Index columns_of(Index panel) const { return std::min(width_of(panel) * lanes, columns - first_column(panel)); }
 };
 
-/// A right-hand side as it lies in memory: b[k, n] = data[k · row_step + n · column_step].
+/// A right-hand side as it lies in memory: b[k, n] = data[k · row_step + n · column_step]; of several, `group_step` apart,
+/// the first.
 template <typename S>
 struct RightSide {
   const S* data;
-  Index row_step, column_step;
+  Index row_step, column_step, group_step = 0;
+
+  RightSide of_group(Index g) const { return {data + g * group_step, row_step, column_step}; }
 
   /// Rows first … first + count - 1 of a panel, one after the other, zeros beyond the last column.
   void pack(const Panels<S>& panels, Index panel, Index first, Index count, S* to) const {
@@ -58,54 +60,67 @@ struct RightSide {
   }
 };
 
-/// A right-hand side b (K, N) packed for the rows kernels: panel by panel, each (K, width · lanes), zeros beyond column N.
+/// A right-hand side b (K, N) packed for the rows kernels: panel by panel, each (K, width · lanes), zeros beyond column N. Of
+/// several groups one after the other.
 template <typename S>
 class Packed {
  public:
-  Packed(Index depth, Index columns)
-      : panels_(columns), depth_(depth), data_(Shape{panels_.vectors * panels_.lanes, depth}, uninitialized) {}
+  /// Nothing.
+  Packed() : panels_(0) {}
+
+  Packed(Index depth, Index columns, Index groups = 1)
+      : panels_(columns), depth_(depth), groups_(groups),
+        data_(Shape{groups, panels_.vectors * panels_.lanes, depth}, uninitialized) {}
 
   /// One that packs each piece where it is used: for a product of so few rows that it is used once. `b` must live as long.
-  Packed(Index depth, Index columns, const RightSide<S>& b) : panels_(columns), depth_(depth), unpacked_(b) {}
+  Packed(Index depth, Index columns, Index groups, const RightSide<S>& b)
+      : panels_(columns), depth_(depth), groups_(groups), unpacked_(b) {}
 
   const Panels<S>& panels() const { return panels_; }
   Index depth() const { return depth_; }
-  const S* panel(Index p) const { return data_.cdata() + panels_.first_column(p) * depth_; }
-  S* panel(Index p) { return data_.data() + panels_.first_column(p) * depth_; }
+  Index groups() const { return groups_; }
+  bool empty() const { return groups_ == 0; }
+  const S* panel(Index g, Index p) const { return data_.cdata() + begin(g, p); }
+  S* panel(Index g, Index p) { return data_.data() + begin(g, p); }
 
   /// Rows first … first + count - 1 of a panel, where need be packed into `scratch`.
-  const S* piece(Index p, Index first, Index count, Tensor<S>& scratch) const {
+  const S* piece(Index g, Index p, Index first, Index count, Tensor<S>& scratch) const {
     const Index span = panels_.width_of(p) * panels_.lanes;
-    if (unpacked_.data == nullptr) return panel(p) + first * span;
+    if (unpacked_.data == nullptr) return panel(g, p) + first * span;
     if (scratch.size() < count * span) scratch = Tensor<S>(Shape{count, span}, uninitialized);
-    unpacked_.pack(panels_, p, first, count, scratch.data());
+    unpacked_.of_group(g).pack(panels_, p, first, count, scratch.data());
     return scratch.cdata();
   }
 
   /// Fills rows first … first + count - 1 with those of b.
   [[gnu::noinline]] void fill(Index first, Index count, const RightSide<S>& b) {
     S* const data = data_.data();
-    const detail::OffPool alone(count * panels_.columns < Index{1} << 16);
-    parallel_for(panels_.count(), [&](Index p) {
-      S* const to = data + panels_.first_column(p) * depth_ + first * panels_.width_of(p) * panels_.lanes;
-      b.pack(panels_, p, 0, count, to);
+    const Index panels = panels_.count();
+    const detail::OffPool alone(count * groups_ * panels_.columns < Index{1} << 16);
+    parallel_for(groups_ * panels, [&](Index i) {
+      const Index g = i / panels, p = i % panels;
+      b.of_group(g).pack(panels_, p, 0, count, data + begin(g, p) + first * panels_.width_of(p) * panels_.lanes);
     });
   }
 
-  /// b[k, n] *= factor[n].
+  /// b[k, n] *= factor[n], with factors for the columns of all groups.
   void scale_columns(const S* factor) {
     S* to = data_.data();
-    for (Index p = 0; p < panels_.count(); ++p) {
-      const Index span = panels_.width_of(p) * panels_.lanes;
-      for (Index k = 0; k < depth_; ++k, to += span) {
-        for (Index n = 0; n < panels_.columns_of(p); ++n) to[n] *= factor[panels_.first_column(p) + n];
+    for (Index g = 0; g < groups_; ++g, factor += panels_.columns) {
+      for (Index p = 0; p < panels_.count(); ++p) {
+        const Index span = panels_.width_of(p) * panels_.lanes;
+        for (Index k = 0; k < depth_; ++k, to += span) {
+          for (Index n = 0; n < panels_.columns_of(p); ++n) to[n] *= factor[panels_.first_column(p) + n];
+        }
       }
     }
   }
 
  private:
+  Index begin(Index g, Index p) const { return (g * panels_.vectors * panels_.lanes + panels_.first_column(p)) * depth_; }
+
   Panels<S> panels_;
-  Index depth_;
+  Index depth_ = 0, groups_ = 0;
   Tensor<S> data_;
   RightSide<S> unpacked_{nullptr, 0, 0};
 };
@@ -114,8 +129,7 @@ class Packed {
 template <typename S>
 class RowTable {
  public:
-  explicit RowTable(Index capacity)
-      : a_(static_cast<std::size_t>(capacity + most_in_tile - 1)), c_(static_cast<std::size_t>(capacity + most_in_tile - 1)) {}
+  explicit RowTable(Index capacity) : a_(capacity + most_in_tile - 1), c_(capacity + most_in_tile - 1) {}
 
   /// At most as many as there is capacity for.
   void add(const S* a, S* c) { set(rows_++, a, c); }
@@ -129,7 +143,7 @@ class RowTable {
     for (Index i = 0; i + 1 < most_in_tile; ++i) set(rows_ + i, a, c);
   }
   /// The same with the last row once more, where it is no harm to write it again.
-  void end() { end(a_[static_cast<std::size_t>(rows_ - 1)], c_[static_cast<std::size_t>(rows_ - 1)]); }
+  void end() { end(a_[rows_ - 1], c_[rows_ - 1]); }
 
   /// c_row[first …] = Σ_t a_row[taps_t … taps_t + depth - 1] · a packed panel of `width` vectors, for all rows.
   void multiply_panel(const Index* taps, Index tap_count, Index depth, const S* panel, Index width, Index first,
@@ -144,14 +158,14 @@ class RowTable {
     }
   }
 
-  /// c_row[first …] (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · b rows t·depth …, finished by `end`. Each row of c has room
+  /// c_row[first …] (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · rows t·depth … of group g of b, finished by `end`. Each row of c has room
   /// for `room` columns from there on, N or more: what follows the N-th may be written over, since whole vectors are stored
   /// faster. `ahead`: what the product after this one will read, where there is one.
-  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Epilogue<S> end, Index first, Index room,
-                const Ahead& ahead = {}) {
+  void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Index g, Epilogue<S> end, Index first,
+                Index room, const Ahead& ahead = {}) {
     const Panels<S>& panels = b.panels();
     Tensor<S> unwanted(Shape{first + panels.vectors * panels.lanes});
-    this->end(a_.front(), unwanted.data());
+    this->end(a_[0], unwanted.data());
 
     // A panel's slice stays in the second-level cache while all rows pass over it, and so do the rows if they are not too
     // many: many taps, or a great depth, are taken in several rounds.
@@ -171,7 +185,7 @@ class RowTable {
         parallel_for(panels.count(), [&](Index p) {  // for a table that is the only one
           Tensor<S> scratch;
           const Index column = panels.first_column(p), width = panels.width_of(p);
-          const S* const panel = b.piece(p, tap * depth + k, tap_count == 1 ? ks : count * depth, scratch);
+          const S* const panel = b.piece(g, p, tap * depth + k, tap_count == 1 ? ks : count * depth, scratch);
           const Epilogue<S> finish{ends && end.bias ? end.bias + column : nullptr, end.accumulate || !starts,
                                    ends && end.relu};
           multiply_panel(from, count, ks, panel, width, first + column, std::min(width * panels.lanes, room - column), finish,
@@ -199,16 +213,14 @@ class RowTable {
 
  private:
   void set(Index row, const S* a, S* c) {
-    a_[static_cast<std::size_t>(row)] = a;
-    c_[static_cast<std::size_t>(row)] = c;
+    a_[row] = a;
+    c_[row] = c;
   }
 
-  std::vector<const S*, detail::CachedAllocator<const S*>> a_;
-  std::vector<S*, detail::CachedAllocator<S*>> c_;
+  detail::Scratch<const S*> a_;
+  detail::Scratch<S*> c_;
   Index rows_ = 0;
 };
-
-template <typename S> using PackedGroups = std::vector<Packed<S>, detail::CachedAllocator<Packed<S>>>;
 
 /// How many rows of a are a block of work: as many as stay in the cache, whole or a round's part of a great depth. Four
 /// blocks or more are made a multiple of four of about one size, to be shared out evenly.
@@ -228,7 +240,7 @@ void matmul(ConstMatrixMap<S> a, const Packed<S>& b, MatrixMap<S> c, Epilogue<S>
     for (Index i = first; i < last; ++i) rows.add(a.data() + i * a.cols(), c.data() + i * c.cols());
     const Index tap = 0;
     const Index next_rows = std::min(last - first, a.rows() - last);
-    rows.multiply(&tap, 1, b.depth(), b, end, 0, c.cols(), {a.data() + last * a.cols(), next_rows * a.cols()});
+    rows.multiply(&tap, 1, b.depth(), b, 0, end, 0, c.cols(), {a.data() + last * a.cols(), next_rows * a.cols()});
   });
 }
 
@@ -282,7 +294,7 @@ void matmul(ConstMatrixMap<S> a, const RightSide<S>& b, MatrixMap<S> c, Epilogue
     return matmul_row(a.data(), b, a.cols(), c.cols(), c.data(), end.accumulate);
   }
   if (a.rows() <= rows_at_once<S>(a.rows(), a.cols(), c.cols())) {  // packed where it is used
-    return matmul<S>(a, Packed<S>(a.cols(), c.cols(), b), c, end);
+    return matmul<S>(a, Packed<S>(a.cols(), c.cols(), 1, b), c, end);
   }
   Packed<S> packed(a.cols(), c.cols());
   packed.fill(0, a.cols(), b);

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <algorithm>
-#include <span>
 #include <utility>
 
 #include <residua/kernels/ahead.hpp>
@@ -138,14 +137,18 @@ class WinogradDomain {
 /// cache.
 inline Index winograd_rows(Index rows) { return rows + 1; }
 
-/// The taps of a convolution, for products (rows) · (rows, columns):  taps[row, t, column], t = 0 … 8, at any steps.
-/// `turned`: by half a turn, as the input gradient has them.
+/// The taps of a convolution, for products (rows) · (rows, columns):  taps[row, t, column], t = 0 … 8, at any steps; of several
+/// groups, `group_step` apart, those of the first. `turned`: by half a turn, as the input gradient has them.
 template <typename S>
 struct WinogradTaps {
   const S* data;
   Index rows, columns;
-  Index row_step, tap_step, column_step;
+  Index row_step, tap_step, column_step, group_step;
   bool turned;
+
+  WinogradTaps of_group(Index g) const {
+    return {data + g * group_step, rows, columns, row_step, tap_step, column_step, group_step, turned};
+  }
 
   Panels<S> panels() const { return Panels<S>(columns); }
 
@@ -173,13 +176,12 @@ struct WinogradTaps {
 
 /// All panels of G g Gᵀ, to be used more than once: as one packed matrix of 36 for each group.
 template <typename S>
-PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
-  PackedGroups<S> all;
-  for (const WinogradTaps<S>& group : taps) all.emplace_back(36 * winograd_rows(group.rows), group.columns);
-  const Index panels = taps[0].panels().count();
-  parallel_for(static_cast<Index>(taps.size()) * panels, [&](Index i) {
-    const auto group = static_cast<std::size_t>(i / panels);
-    taps[group].transform(i % panels, all[group].panel(i % panels));
+Packed<S> winograd_weights(const WinogradTaps<S>& taps, Index groups) {
+  Packed<S> all(36 * winograd_rows(taps.rows), taps.columns, groups);
+  const Index panels = taps.panels().count();
+  parallel_for(groups * panels, [&](Index i) {
+    const Index g = i / panels, p = i % panels;
+    taps.of_group(g).transform(p, all.panel(g, p));
   });
   return all;
 }
@@ -187,15 +189,13 @@ PackedGroups<S> winograd_weights(std::span<const WinogradTaps<S>> taps) {
 /// The taps of some groups: as they are, or transformed before as winograd_weights does it.
 template <typename S>
 struct WinogradGroups {
-  std::span<const WinogradTaps<S>> taps;
-  std::span<const Packed<S>> transformed;  // one of the two is empty
+  Index count;
+  WinogradTaps<S> taps;                      // of the first one
+  const Packed<S>* transformed = nullptr;    // or these, of which it is number `first`
+  Index first = 0;
 
-  Index count() const { return static_cast<Index>(std::max(taps.size(), transformed.size())); }
-  WinogradGroups part(Index first, Index last) const {
-    const auto of = [&](auto all) {
-      return all.empty() ? all : all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
-    };
-    return {of(taps), of(transformed)};
+  WinogradGroups part(Index begin, Index end) const {
+    return {end - begin, transformed ? taps : taps.of_group(begin), transformed, first + begin};
   }
 };
 
@@ -203,7 +203,7 @@ struct WinogradGroups {
 template <typename S>
 void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGroups<S>& weights,
                           const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
-  const Index groups = weights.count();
+  const Index groups = weights.count;
   const Index C = x.channels, K = y.channels, cg = C / groups, kg = K / groups, count = tiles.count();
   if (count == 0) return;
   const auto input = tile_transform<winograd::Input, S>();
@@ -212,9 +212,9 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Tensor<S> zeros(Shape{in_whole_vectors<S>(C)});
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
-  if (weights.transformed.empty() && at_once < count) {
-    const PackedGroups<S> u = winograd_weights(weights.taps);
-    return winograd_convolution<S>(x, {{}, u}, y, tiles, end);
+  if (!weights.transformed && at_once < count) {
+    const Packed<S> u = winograd_weights(weights.taps, groups);
+    return winograd_convolution<S>(x, {groups, {}, &u}, y, tiles, end);
   }
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
@@ -238,11 +238,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
       parallel_for(all_panels, [&](Index i) {
         const Index g = i / panels.count(), p = i % panels.count();
         const Index column = panels.first_column(p), width = panels.width_of(p), size = winograd_rows(cg) * width * panels.lanes;
-        const auto group = static_cast<std::size_t>(g);
-        const bool as_they_are = weights.transformed.empty();  // needed once, and may stay in the cache until then
+        const bool as_they_are = !weights.transformed;  // needed once, and may stay in the cache until then
         Tensor<S> own(Shape{as_they_are ? 36 : 0, size}, uninitialized);
-        if (as_they_are) weights.taps[group].transform(p, own.data());
-        const S* const u = as_they_are ? own.cdata() : weights.transformed[group].panel(p);
+        if (as_they_are) weights.taps.of_group(g).transform(p, own.data());
+        const S* const u = as_they_are ? own.cdata() : weights.transformed->panel(weights.first + g, p);
         parallel_for(36, [&](Index f) {
           result.part(i * 36 + f, all_panels * 36).ask_to_write();
           const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
