@@ -53,7 +53,8 @@ class Sequential : public Children<Sequential<S>, S> {
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");
-    for (auto child = children_.rbegin(); child != children_.rend(); ++child) {
+    for (auto child = children_.end(); child != children_.begin();) {
+      --child;
       dy = residua::backward(child->layer, child->name, std::move(dy), tape);
     }
     return dy;

@@ -1,7 +1,9 @@
 // Network: what every layer can be asked, and how a batch is predicted.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
+#include <span>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -64,12 +66,13 @@ bool has_layers(const Net& net, Index least) {
 /// cuts depend on the batch alone, so the result is the same for any number of threads.
 template <typename S, typename Net>
 Tensor<S> predict_in_pieces(const Net& net, const Tensor<S>& x, Index pieces) {
-  const Index N = x.dim(0);
+  const Index N = x.dim(0), size = x.size() / N;
   std::vector<Tensor<S>> results(static_cast<std::size_t>(pieces));
   const auto predict = [&](Index piece) {
     Tape<S> tape;
-    results[static_cast<std::size_t>(piece)] =
-        net.forward(slice(x, 0, piece * N / pieces, (piece + 1) * N / pieces), tape);
+    const Index first = piece * N / pieces, last = (piece + 1) * N / pieces;
+    const std::span<const S> samples(x.cdata() + first * size, x.cdata() + last * size);
+    results[static_cast<std::size_t>(piece)] = net.forward(Tensor<S>(x.shape().with(0, last - first), samples), tape);
   };
   // Each thread has pieces of its own where no thread would wait for long, else all work on one piece.
   const Index threads = num_threads(), rounds = (pieces + threads - 1) / threads;
@@ -78,7 +81,13 @@ Tensor<S> predict_in_pieces(const Net& net, const Tensor<S>& x, Index pieces) {
   } else {
     for (Index piece = 0; piece < pieces; ++piece) predict(piece);
   }
-  return concat(results, 0);
+  Tensor<S> y(results[0].shape().with(0, N), uninitialized);
+  S* to = y.data();
+  for (const Tensor<S>& result : results) {
+    if (result.shape().with(0, N) != y.shape()) fail("Network", "expected samples that are all of the same shape");
+    to = std::copy_n(result.cdata(), result.size(), to);
+  }
+  return y;
 }
 
 }  // namespace detail

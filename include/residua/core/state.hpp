@@ -45,7 +45,7 @@ class StateVisitor {
 
   template <typename S>
   void operator()(std::string_view name, Tensor<S>& tensor, const ParameterData<S>& like) {
-    inside(name, [&] { entries_.push_back({path_, &tensor, like.value.shape(), like.layout, true}); });
+    inside(name, [&] { add(&tensor, like.value.shape(), like.layout, true); });
   }
 
   /// What `show` shows has a name below this one.
@@ -65,6 +65,12 @@ class StateVisitor {
     return length;
   }
 
+  // Not inlined: it would stand once for each member of each kind of state.
+  [[gnu::noinline]] void add(StateEntry::Value value, const Shape& shape = {}, Layout layout = Layout::plain,
+                             bool may_be_empty = false) {
+    entries_.push_back({path_, value, shape, layout, may_be_empty});
+  }
+
   template <typename T>
   void show(T& member) {
     if constexpr (requires { member.visit_state(*this); }) {
@@ -76,12 +82,12 @@ class StateVisitor {
     } else {
       static_assert(std::is_constructible_v<StateEntry::Value, T*>,
                     "residua: a visit shows numbers, vectors of double, texts, tensors, and what has a visit of its own");
-      entries_.push_back({path_, &member});
+      add(&member);
     }
   }
 
   template <typename S>
-  void show(Tensor<S>& tensor) { entries_.push_back({path_, &tensor, tensor.shape()}); }
+  void show(Tensor<S>& tensor) { add(&tensor, tensor.shape()); }
   template <typename S>
   void show(Parameter<S>& p) { show_tracked(p); }
   template <typename S>
@@ -89,7 +95,7 @@ class StateVisitor {
 
   /// One without elements is an option that is off.
   void show_tracked(auto& tracked) {
-    if (!tracked.value.empty()) entries_.push_back({path_, &tracked.value, tracked.value.shape(), tracked.layout});
+    if (!tracked.value.empty()) add(&tracked.value, tracked.value.shape(), tracked.layout);
   }
 
   /// Parameters and buffers, by the names that PyTorch gives them.

@@ -13,7 +13,6 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
-#include <vector>
 #if defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
@@ -116,15 +115,15 @@ class ThreadPool {
       for (Index block = 0; block < blocks; ++block) body.call(body.body, block);
       return;
     }
-    if (workers_.empty()) start();
+    if (workers_ == 0) start();
     {
       std::lock_guard lock(mutex_);
       body_ = body;
       deal_out(blocks);
       error_ = nullptr;
       open_ = true;
-      for (std::size_t i = 0; i < workers_.size(); ++i) {
-        if (sleepers_[i].asleep && started_by_ == process()) sleepers_[i].core.ask(workers_[i]);
+      for (int i = 1; i <= workers_; ++i) {
+        if (members_[i].asleep && started_by_ == process()) members_[i].core.ask(members_[i].thread);
       }
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
@@ -142,16 +141,14 @@ class ThreadPool {
   }
 
  private:
-  /// A thread's part of a job: blocks next … end - 1, alone in its cache line.
-  struct alignas(64) Share {
-    std::atomic<Index> next;
+  /// Number 0 is the caller, whose thread is none of ours.
+  struct alignas(64) Member {
+    std::atomic<Index> next;  // of its share of a job, blocks next … end - 1: in a cache line of its own
     Index end;
-  };
 
-  /// A worker between jobs.
-  struct Sleeper {
-    bool asleep = false;
+    alignas(64) std::thread thread;
     OtherCore core;
+    bool asleep = false;
   };
 
   static int default_threads() {
@@ -181,10 +178,12 @@ class ThreadPool {
     started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     const auto all = static_cast<std::uint32_t>(threads());
-    shares_ = std::vector<Share>(all);
-    sleepers_ = std::vector<Sleeper>(all - 1);
+    members_.reset(new Member[all]);
+    all_ = static_cast<Index>(all);
     try {
-      for (std::uint32_t i = 1; i < all; ++i) workers_.emplace_back([this, job, i, all] { work(job, {i, all}); });
+      for (std::uint32_t i = 1; i < all; ++i, ++workers_) {
+        members_[i].thread = std::thread([this, job, i, all] { work(job, {i, all}); });
+      }
     } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
     }
   }
@@ -196,25 +195,25 @@ class ThreadPool {
       job_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    for (auto& worker : workers_) {
+    for (int i = 1; i <= workers_; ++i) {
       if (started_by_ == process()) {
-        worker.join();
+        members_[i].thread.join();
       } else {
-        worker.detach();  // after a fork the threads are the parent's
+        members_[i].thread.detach();  // after a fork the threads are the parent's
       }
     }
-    workers_.clear();
+    workers_ = 0;
   }
 
   void work(std::uint64_t seen, ParallelPlace place) {
     while (true) {
       spin_while([&] { return job_.load(std::memory_order_acquire) == seen; });
       std::unique_lock lock(mutex_);
-      Sleeper& sleeper = sleepers_[place.number - 1];
-      sleeper.asleep = true;
+      Member& self = members_[place.number];
+      self.asleep = true;
       wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
-      sleeper.asleep = false;
-      sleeper.core.arrive();
+      self.asleep = false;
+      self.core.arrive();
       seen = job_.load(std::memory_order_relaxed);
       if (stopping_) return;
       if (!open_) continue;
@@ -229,25 +228,23 @@ class ThreadPool {
   }
 
   void deal_out(Index blocks) {
-    const Index all = static_cast<Index>(shares_.size());
-    for (Index i = 0; i < all; ++i) {
-      Share& share = shares_[static_cast<std::size_t>(i)];
-      share.end = (i + 1) * blocks / all;
-      share.next.store(i * blocks / all, std::memory_order_relaxed);
+    for (Index i = 0; i < all_; ++i) {
+      members_[i].end = (i + 1) * blocks / all_;
+      members_[i].next.store(i * blocks / all_, std::memory_order_relaxed);
     }
   }
 
   void take_blocks(BlockBody body, ParallelPlace place) {
     parallel_place() = place;
     try {
-      for (std::size_t i = 0; i < shares_.size(); ++i) {
-        Share& share = shares_[(place.number + i) % shares_.size()];
+      for (Index i = 0; i < all_; ++i) {
+        Member& share = members_[(place.number + i) % all_];
         for (Index block; (block = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
           body.call(body.body, block);
         }
       }
     } catch (...) {
-      for (Share& share : shares_) share.next.store(share.end, std::memory_order_relaxed);
+      for (Index i = 0; i < all_; ++i) members_[i].next.store(members_[i].end, std::memory_order_relaxed);
       std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
@@ -263,14 +260,14 @@ class ThreadPool {
 
   std::mutex busy_;  // held by the one caller whose job the pool runs
   std::atomic<int> threads_;
-  std::vector<std::thread> workers_;
-  std::vector<Share> shares_;  // one for each thread
+  std::unique_ptr<Member[]> members_;
+  Index all_ = 0;
+  int workers_ = 0;      // threads that run: numbers 1 … workers
   long started_by_ = 0;  // the process
 
   std::mutex mutex_;  // guards all below but the atomics
   std::condition_variable wake_, idle_;
   std::atomic<std::uint64_t> job_{0};
-  std::vector<Sleeper> sleepers_;  // one for each worker
   bool open_ = false, stopping_ = false;
   std::atomic<int> working_{0};  // workers on the job; grows under the mutex alone
   BlockBody body_{};

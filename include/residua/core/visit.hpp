@@ -131,9 +131,14 @@ std::vector<std::pair<std::string, BufferHandle<S>>> named_buffers(Net& net) {
 template <typename S, typename Net>
   requires(!std::is_const_v<Net>)
 std::vector<ParameterHandle<S>> parameters(Net& net) {
-  std::vector<ParameterHandle<S>> handles;
-  for (auto& [path, handle] : named_parameters<S>(net)) handles.push_back(handle);
-  return handles;
+  struct Collect : Visitor<S> {
+    std::vector<ParameterHandle<S>> found;
+    void parameter(const std::string&, Parameter<S>& p) override {
+      if (std::find(found.begin(), found.end(), p.handle()) == found.end()) found.push_back(p.handle());
+    }
+  } collect;
+  walk<S>(net, collect);
+  return std::move(collect.found);
 }
 
 /// The parameters for which predicate(path, parameter) is true, for groups of them with options of their own. No weight

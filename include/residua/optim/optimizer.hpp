@@ -64,7 +64,7 @@ class GroupedOptimizer : public Optimizer<S> {
     check();
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       auto& p = *parameters_[i];
-      if (p.requires_grad && !p.grad.empty()) move(options_[group_of_[i]], p.value, p.grad, memory_[i]);
+      if (p.requires_grad && !p.grad.empty()) move(options_[kept_[i].group], p.value, p.grad, kept_[i].memory);
     }
   }
 
@@ -86,8 +86,8 @@ class GroupedOptimizer : public Optimizer<S> {
         v("momentum", *momentum(group));
       });
     }
-    for (std::size_t i = 0; i < memory_.size(); ++i) {
-      v.inside(std::to_string(i), [&] { Memory::visit(memory_[i], v, *parameters_[i]); });
+    for (std::size_t i = 0; i < kept_.size(); ++i) {
+      v.inside(std::to_string(i), [&] { Memory::visit(kept_[i].memory, v, *parameters_[i]); });
     }
   }
 
@@ -99,12 +99,11 @@ class GroupedOptimizer : public Optimizer<S> {
           fail(kind, "expected each parameter once, got number ", parameters_.size(), " again");
         }
         parameters_.push_back(p);
-        group_of_.push_back(options_.size());
+        kept_.push_back({options_.size(), {}});
       }
       options_.push_back(group.options);
     }
     if (parameters_.empty()) fail(kind, "expected at least one parameter, got none");
-    memory_.resize(parameters_.size());
   }
 
   /// Throws Error for options that break a rule.
@@ -122,7 +121,7 @@ class GroupedOptimizer : public Optimizer<S> {
       const auto check_member = [&](std::string_view name, auto& member, const auto&...) {
         if constexpr (requires { member.shape(); }) check_shape(name, member, i);
       };
-      Memory::visit(memory_[i], check_member, p);
+      Memory::visit(kept_[i].memory, check_member, p);
     }
   }
 
@@ -141,11 +140,15 @@ class GroupedOptimizer : public Optimizer<S> {
     return static_cast<std::size_t>(group);
   }
 
+  struct Kept {
+    std::size_t group;
+    Memory memory;
+  };
+
   const char* kind_;
-  std::vector<Options> options_;               // by group
+  std::vector<Options> options_;  // by group
   std::vector<ParameterHandle<S>> parameters_;
-  std::vector<std::size_t> group_of_;          // by parameter
-  std::vector<Memory> memory_;                 // by parameter
+  std::vector<Kept> kept_;  // by parameter
 };
 
 namespace detail {
