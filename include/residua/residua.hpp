@@ -47,6 +47,7 @@
 #include <residua/blocks/concat.hpp>
 #include <residua/blocks/convert.hpp>
 #include <residua/blocks/gradient_checkpoint.hpp>
+#include <residua/blocks/inference.hpp>
 #include <residua/blocks/layer_scale.hpp>
 #include <residua/blocks/norm.hpp>
 #include <residua/blocks/repeat.hpp>

@@ -6,6 +6,7 @@
 
 #include <residua/blocks/children.hpp>
 #include <residua/blocks/fork.hpp>
+#include <residua/blocks/inference.hpp>
 #include <residua/core/tensor_ops.hpp>
 
 namespace residua::inline RESIDUA_ABI {

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include <residua/blocks/inference.hpp>
 #include <residua/core/layer.hpp>
 
 namespace residua::inline RESIDUA_ABI {

@@ -98,3 +98,5 @@ class Sequential : public Children<Sequential<S>, S> {
 };
 
 }  // namespace residua::inline RESIDUA_ABI
+
+#include <residua/blocks/inference.hpp>

@@ -80,6 +80,42 @@ void check_gradient(std::string_view layer, const Tensor<S>& dy, const Shape& y,
 
 }  // namespace detail
 
+// --- prediction only -------------------------------------------------------------------------------------------------
+
+template <typename S> class Layer;
+template <typename S> class BatchNorm;
+template <typename S> class Conv2d;
+template <typename S> class Linear;
+template <typename S> class Residual;
+template <typename S> class Sequential;
+template <typename S> class Trunk;
+
+namespace detail {
+
+/// What inference() makes of the layers that most networks are built of. An interface, implemented in blocks/inference.hpp, so
+/// that a program that does not ask for it does not compile it.
+template <typename S>
+struct PredictionForms {
+  virtual Layer<S> of(const BatchNorm<S>& layer) const = 0;
+  virtual Layer<S> of(const Conv2d<S>& layer) const = 0;
+  virtual Layer<S> of(const Linear<S>& layer) const = 0;
+  virtual Layer<S> of(const Residual<S>& layer) const = 0;
+  virtual Layer<S> of(const Sequential<S>& layer) const = 0;
+  virtual Layer<S> of(const Trunk<S>& layer) const = 0;
+
+ protected:
+  ~PredictionForms() = default;
+};
+
+/// Whether it is of one of these that a layer has its inference().
+template <typename S, typename L>
+constexpr bool has_prediction_form(Layer<S> (L::*)() const) {
+  return std::same_as<L, BatchNorm<S>> || std::same_as<L, Conv2d<S>> || std::same_as<L, Linear<S>> ||
+         std::same_as<L, Residual<S>> || std::same_as<L, Sequential<S>> || std::same_as<L, Trunk<S>>;
+}
+
+}  // namespace detail
+
 // --- any layer -------------------------------------------------------------------------------------------------------
 
 /// Holds any layer of scalar S: any copyable type with
@@ -127,7 +163,7 @@ class Layer : public Network<Layer<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) { return held().backward(std::move(dy), tape); }
 
   /// The same function for prediction only; a copy of the layer where it has no faster form.
-  Layer inference() const { return held().inference(); }
+  Layer inference() const;  // see blocks/inference.hpp
 
   /// Multiplications each followed by an addition that forward does for an input of this shape; 0 where not counted.
   Index multiply_adds(const Shape& input) const { return held().multiply_adds(input); }
@@ -152,7 +188,7 @@ class Layer : public Network<Layer<S>, S> {
     virtual bool take(Held& other) = 0;
     virtual Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const = 0;
     virtual Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) = 0;
-    virtual Layer inference() const = 0;
+    virtual Layer inference(const detail::PredictionForms<S>& forms) const = 0;
     virtual Index multiply_adds(const Shape& input) const = 0;
     virtual bool samplewise() const = 0;
     virtual void walk(detail::Walk<S>& walk) = 0;
@@ -194,8 +230,10 @@ class Layer : public Network<Layer<S>, S> {
       }
     }
     Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) override { return layer.backward(std::move(dy), tape); }
-    Layer inference() const override {
-      if constexpr (requires { layer.inference(); }) {
+    Layer inference([[maybe_unused]] const detail::PredictionForms<S>& forms) const override {
+      if constexpr (requires { requires detail::has_prediction_form<S>(&T::inference); }) {
+        return forms.of(layer);
+      } else if constexpr (requires { layer.inference(); }) {
         return layer.inference();
       } else {
         return Layer(layer);
@@ -217,21 +255,5 @@ class Layer : public Network<Layer<S>, S> {
 
   std::unique_ptr<Held> held_;
 };
-
-/// The same network for prediction only: norms folded into convolutions, activations and sums fused into their ends.
-template <typename S>
-Layer<S> inference(const Layer<S>& net) {
-  return net.inference();
-}
-
-/// As above, for any layer or block; one without a form for prediction only is copied.
-template <typename Net>
-auto inference(const Net& net) {
-  if constexpr (requires { net.inference(); }) {
-    return net.inference();
-  } else {
-    return net;
-  }
-}
 
 }  // namespace residua::inline RESIDUA_ABI
