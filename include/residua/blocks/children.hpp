@@ -55,7 +55,10 @@ class Children : public Network<Derived, S> {
   };
 
   bool all_samplewise() const {
-    return std::all_of(children_.begin(), children_.end(), [](const Child& c) { return c.layer.samplewise(); });
+    for (const Child& child : children_) {
+      if (!child.layer.samplewise()) return false;
+    }
+    return true;
   }
 
   static std::string type_name() { return detail::short_name(typeid(Derived)); }
@@ -67,8 +70,10 @@ class Children : public Network<Derived, S> {
 
   /// The child of that name, or null.
   const Child* find(const std::string& name) const {
-    const auto found = std::find_if(children_.begin(), children_.end(), [&](const Child& c) { return c.name == name; });
-    return found == children_.end() ? nullptr : &*found;
+    for (const Child& child : children_) {
+      if (child.name == name) return &child;
+    }
+    return nullptr;
   }
 
   std::vector<Child> children_;

@@ -350,7 +350,7 @@ class Storage {
     std::swap(block_, other.block_);
     return *this;
   }
-  ~Storage() {
+  [[gnu::noinline]] ~Storage() {
     if (block_ && block_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) MemoryCache::release(block_);
   }
 

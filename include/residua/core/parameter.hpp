@@ -38,27 +38,28 @@ class Handle {
 namespace detail {
 
 /// A T with an identity. A copy is somebody else, a move takes the identity along, an assignment keeps it.
+// Not inlined: each would stand once for each member of each layer.
 template <typename T>
 class Tracked : public T {
  public:
-  explicit Tracked(T content) : T(std::move(content)), anchor_(std::make_shared<Anchor<T>>()) { anchor_->at = this; }
-  Tracked(const Tracked& other) : Tracked(other.copied()) {}
-  Tracked(Tracked&& other) noexcept : T(std::move(static_cast<T&>(other))), anchor_(std::move(other.anchor_)) {
+  [[gnu::noinline]] explicit Tracked(T content) : T(std::move(content)), anchor_(new Anchor<T>{this, {}}) {}
+  [[gnu::noinline]] Tracked(const Tracked& other) : Tracked(other.copied()) {}
+  [[gnu::noinline]] Tracked(Tracked&& other) noexcept : T(std::move(static_cast<T&>(other))), anchor_(std::move(other.anchor_)) {
     if (anchor_) anchor_->at = this;
   }
-  Tracked& operator=(const Tracked& other) {
+  [[gnu::noinline]] Tracked& operator=(const Tracked& other) {
     if (this == &other) return *this;
     if (!anchor_) return *this = Tracked(other);  // after a move from here the identity is gone: take the copy's
     T::assign(other.copied());
     return *this;
   }
-  Tracked& operator=(Tracked&& other) noexcept {
+  [[gnu::noinline]] Tracked& operator=(Tracked&& other) noexcept {
     if (this == &other) return *this;
     T::assign(std::move(static_cast<T&>(other)));
     if (!anchor_ && (anchor_ = std::move(other.anchor_))) anchor_->at = this;
     return *this;
   }
-  ~Tracked() {
+  [[gnu::noinline]] ~Tracked() {
     if (!anchor_ || anchor_.use_count() == 1) return;
     anchor_->kept.emplace(std::move(static_cast<T&>(*this)));
     anchor_->at = &*anchor_->kept;

@@ -317,8 +317,12 @@ class Tape {
   void settle() {
     if (updates_.empty() || !entries_.empty() || depth_ > 0) return;
     auto updates = std::exchange(updates_, {});
-    std::sort(updates.begin(), updates.end(), [](const Update& a, const Update& b) { return a.number < b.number; });
-    for (Update& update : updates) update.run();
+    for (std::size_t left = updates.size(); left > 0; --left) {
+      std::size_t first = 0;
+      for (std::size_t i = 1; i < left; ++i) first = updates[i].number < updates[first].number ? i : first;
+      std::swap(updates[first], updates[left - 1]);
+      updates[left - 1].run();
+    }
   }
 
   Random* random_;

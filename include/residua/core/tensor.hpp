@@ -40,10 +40,12 @@ class Tensor {
   /// All zeros.
   explicit Tensor(const Shape& shape) : Tensor(shape, S(0)) {}
 
-  /// All elements equal.
-  Tensor(const Shape& shape, S value) : Tensor(shape, uninitialized) { std::fill_n(owned(), size(), value); }
+  // None of these is inlined: tensors come and go in many places, and what each costs the compiler adds up.
 
-  Tensor(const Shape& shape, Uninitialized)
+  /// All elements equal.
+  [[gnu::noinline]] Tensor(const Shape& shape, S value) : Tensor(shape, uninitialized) { std::fill_n(owned(), size(), value); }
+
+  [[gnu::noinline]] Tensor(const Shape& shape, Uninitialized)
       : storage_(static_cast<std::size_t>(shape.size()) * sizeof(S)), shape_(shape) {}
 
   /// Copies `values`, given in row-major order. Throws Error when their number is not the shape's.
@@ -51,9 +53,13 @@ class Tensor {
     std::copy(values.begin(), values.end(), owned());
   }
 
-  Tensor(const Tensor&) = default;
-  Tensor& operator=(const Tensor&) = default;
-  /// What a tensor was moved from is empty. Not inlined, as tensors are moved in many places.
+  [[gnu::noinline]] Tensor(const Tensor& other) : storage_(other.storage_), shape_(other.shape_) {}
+  [[gnu::noinline]] Tensor& operator=(const Tensor& other) {
+    storage_ = other.storage_;
+    shape_ = other.shape_;
+    return *this;
+  }
+  /// What a tensor was moved from is empty.
   [[gnu::noinline]] Tensor(Tensor&& other) noexcept
       : storage_(std::move(other.storage_)), shape_(std::exchange(other.shape_, detail::no_elements)) {}
   [[gnu::noinline]] Tensor& operator=(Tensor&& other) noexcept {

@@ -87,6 +87,15 @@ void walk(Net& net, Visitor<S>& visitor, const std::string& path = "") {
 
 namespace detail {
 
+/// Whether one of `handles` is `handle`.
+template <typename T>
+bool contains(const std::vector<Handle<T>>& handles, const Handle<T>& handle) {
+  for (const Handle<T>& other : handles) {
+    if (other == handle) return true;
+  }
+  return false;
+}
+
 /// Whether `member` is seen for the first time: a layer that stands under two names is counted once, under the first.
 inline bool first_seen(std::vector<const void*>& seen, const void* member) {
   const auto place = std::lower_bound(seen.begin(), seen.end(), member, std::less<>());
@@ -134,7 +143,7 @@ std::vector<ParameterHandle<S>> parameters(Net& net) {
   struct Collect : Visitor<S> {
     std::vector<ParameterHandle<S>> found;
     void parameter(const std::string&, Parameter<S>& p) override {
-      if (std::find(found.begin(), found.end(), p.handle()) == found.end()) found.push_back(p.handle());
+      if (!detail::contains(found, p.handle())) found.push_back(p.handle());
     }
   } collect;
   walk<S>(net, collect);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include <residua/core/layer.hpp>
 #include <residua/kernels/normalization.hpp>
@@ -86,23 +87,20 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     Tensor<S> y = detail::memory_for_norm(x, end.sum, tape);
     kernels::group_norm(norm, in, y.data(), moments.data(), sum, end.relu, end.stopped);
 
-    std::optional<detail::Fold<S>> fold;
-    if (of_batch && tape.training() && options.track_running_stats) fold = fold_of(moments, y.rows());
-    if (fold && tape.updates_in_forward()) {
-      tape.on_success(std::move(*fold));
-      fold.reset();
-    }
+    Tensor<S> statistics;
+    if (of_batch && tape.training() && options.track_running_stats) statistics = unbiased(moments, y.rows());
+    if (tape.updates_in_forward()) fold(std::exchange(statistics, {}), tape);
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments), of_batch);
-    tape.keep(std::move(fold));
+    tape.keep(std::move(statistics));
     return y;
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");  // updates wait for the end of it
-    auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
+    auto statistics = tape.template pop<Tensor<S>>();
     const auto [x, moments, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);
-    if (fold) tape.on_success(std::move(*fold));
+    fold(std::move(statistics), tape);
     if (!tape.output_gradient()) return {};
     Tensor<S> dweight = detail::gradient_memory(weight), dbias = detail::gradient_memory(bias);
     const S* const d = dy.cdata();
@@ -133,16 +131,21 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
             .of_input = of_batch, .weight = weight.value.cdata(), .bias = bias.value.cdata()};
   }
 
-  /// The mean and the unbiased variance of a batch of `rows`, on their way into the running ones.
-  detail::Fold<S> fold_of(const Tensor<S>& moments, Index rows) const {
-    const Index C = options.num_features;
+  /// The mean and the unbiased variance of a batch of `rows`.   (2, C)
+  static Tensor<S> unbiased(const Tensor<S>& moments, Index rows) {
+    const Index C = moments.features();
     const S n = static_cast<S>(rows);
-    const S *const of_batch = moments.cdata(), *const biased = of_batch + C;
-    Tensor<S> mean(Shape{C}, std::span<const S>(of_batch, biased)), var(Shape{C}, uninitialized);
-    S* const unbiased = var.data();
-    for (Index c = 0; c < C; ++c) unbiased[c] = biased[c] * (n / (n - 1));
-    return {running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), options.momentum,
-            std::move(mean), std::move(var)};
+    Tensor<S> result(moments.shape(), uninitialized);
+    S* const variance = std::copy_n(moments.cdata(), C, result.data());
+    for (Index c = 0; c < C; ++c) variance[c] = moments.cdata()[C + c] * (n / (n - 1));
+    return result;
+  }
+
+  /// Has them folded into the running ones; nothing where there are none.
+  void fold(Tensor<S> statistics, Tape<S>& tape) const {
+    if (statistics.empty()) return;
+    tape.on_success(detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(),
+                                    options.momentum, std::move(statistics)});
   }
 };
 

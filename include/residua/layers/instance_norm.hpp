@@ -1,7 +1,7 @@
 // InstanceNorm: each channel of each image normalised over height and width.
 #pragma once
 
-#include <optional>
+#include <utility>
 
 #include <residua/core/layer.hpp>
 #include <residua/kernels/normalization.hpp>
@@ -71,23 +71,20 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
     Tensor<S> y = tape.recording() ? Tensor<S>(x.shape(), uninitialized) : detail::take_over(x);
     kernels::group_norm(norm, in, y.data(), moments.data());
 
-    std::optional<detail::Fold<S>> fold;
-    if (tracked && tape.training()) fold = fold_of(norm, moments);
-    if (fold && tape.updates_in_forward()) {
-      tape.on_success(std::move(*fold));
-      fold.reset();
-    }
+    Tensor<S> statistics;
+    if (tracked && tape.training()) statistics = of_batch(norm, moments);
+    if (tape.updates_in_forward()) fold(std::exchange(statistics, {}), tape);
     tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments), norm.of_input);
-    tape.keep(std::move(fold));
+    tape.keep(std::move(statistics));
     return y;
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");  // updates wait for the end of it
-    auto fold = tape.template pop<std::optional<detail::Fold<S>>>();
+    auto statistics = tape.template pop<Tensor<S>>();
     const auto [x, moments, of_input] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
     if (tape.output_gradient()) detail::check_gradient("InstanceNorm", dy, x.shape(), tape);
-    if (fold) tape.on_success(std::move(*fold));
+    fold(std::move(statistics), tape);
     if (!tape.output_gradient()) return {};
     Tensor<S> dweight = detail::gradient_memory(weight), dbias = detail::gradient_memory(bias);
     const S* const d = dy.cdata();
@@ -113,18 +110,24 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
             .of_input = of_input, .weight = weight.value.cdata(), .bias = bias.value.cdata()};
   }
 
-  /// The mean over the batch of the samples' means and unbiased variances.
-  detail::Fold<S> fold_of(const kernels::GroupNorm<S>& norm, const Tensor<S>& moments) const {
+  /// The mean over the batch of the samples' means and unbiased variances.   (2, C)
+  static Tensor<S> of_batch(const kernels::GroupNorm<S>& norm, const Tensor<S>& moments) {
     const Index C = norm.channels;
-    const Tensor<S> sums = kernels::column_sums(moments.cdata(), norm.samples, 2 * C);
     const S samples = static_cast<S>(norm.samples), pixels = static_cast<S>(norm.pixels);
-    Tensor<S> mean(Shape{C}, uninitialized), var(Shape{C}, uninitialized);
-    S *const to_mean = mean.data(), *const to_var = var.data();
+    Tensor<S> result = kernels::column_sums(moments.cdata(), norm.samples, 2 * C).reshaped(Shape{2, C});
+    S *const mean = result.data(), *const variance = mean + C;
     for (Index c = 0; c < C; ++c) {
-      to_mean[c] = sums.cdata()[c] / samples;
-      to_var[c] = sums.cdata()[C + c] / samples * (pixels / (pixels - 1));
+      mean[c] /= samples;
+      variance[c] = variance[c] / samples * (pixels / (pixels - 1));
     }
-    return {running_mean.handle(), running_var.handle(), {}, options.momentum, std::move(mean), std::move(var)};
+    return result;
+  }
+
+  /// Has them folded into the running ones; nothing where there are none.
+  void fold(Tensor<S> statistics, Tape<S>& tape) const {
+    if (statistics.empty()) return;
+    tape.on_success(
+        detail::Fold<S>{running_mean.handle(), running_var.handle(), {}, options.momentum, std::move(statistics)});
   }
 };
 

@@ -13,20 +13,19 @@ struct Fold {
   BufferHandle<S> running_mean, running_var;
   std::optional<BufferHandle<S>> num_batches_tracked;  ///< none: batches are not counted
   std::optional<double> momentum;                      ///< none: the average of all batches counted so far
-  Tensor<S> mean, var;
+  Tensor<S> batch;                                     ///< (2, C): mean, variance
 
   void operator()() {
     const S batches = num_batches_tracked ? *(*num_batches_tracked)->value.data() += S(1) : S(1);
     const S share = momentum ? static_cast<S>(*momentum) : S(1) / batches;
-    blend(running_mean->value, mean, share);
-    blend(running_var->value, var, share);
+    blend(running_mean->value, batch.cdata(), share);
+    blend(running_var->value, batch.cdata() + batch.features(), share);
   }
 
  private:
-  static void blend(Tensor<S>& running, const Tensor<S>& batch, S share) {
+  static void blend(Tensor<S>& running, const S* of_batch, S share) {
     S* const to = running.data();
-    const S* const from = batch.cdata();
-    for (Index c = 0; c < batch.size(); ++c) to[c] = to[c] * (S(1) - share) + from[c] * share;
+    for (Index c = 0; c < running.size(); ++c) to[c] = to[c] * (S(1) - share) + of_batch[c] * share;
   }
 };
 

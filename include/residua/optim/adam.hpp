@@ -46,9 +46,11 @@ class AdamKind final : public GroupedOptimizer<S, AdamOptions<decoupled>, AdamMe
  public:
   /// Throws Error for no parameters, a parameter given twice, a negative lr, eps or weight_decay, betas that are not
   /// from 0 to below 1, or an option that is NaN.
-  explicit AdamKind(std::vector<ParameterHandle<S>> parameters, const Options& options = {})
-      : AdamKind(std::vector<typename Base::Group>{{std::move(parameters), options}}) {}
-  explicit AdamKind(std::vector<typename Base::Group> groups) : Base(name, std::move(groups)) { this->check(); }
+  explicit AdamKind(const std::vector<ParameterHandle<S>>& parameters, const Options& options = {})
+      : Base(name, parameters, options) {
+    this->check();
+  }
+  explicit AdamKind(const std::vector<typename Base::Group>& groups) : Base(name, groups) { this->check(); }
 
  private:
   void move(const Options& options, Tensor<S>& value, const Tensor<S>& grad, AdamMemory<S>& memory) const override {

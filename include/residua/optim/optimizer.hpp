@@ -92,18 +92,14 @@ class GroupedOptimizer : public Optimizer<S> {
   }
 
  protected:
-  GroupedOptimizer(const char* kind, std::vector<Group> groups) : kind_(kind) {
-    for (Group& group : groups) {
-      for (auto& p : group.parameters) {
-        if (std::find(parameters_.begin(), parameters_.end(), p) != parameters_.end()) {
-          fail(kind, "expected each parameter once, got number ", parameters_.size(), " again");
-        }
-        parameters_.push_back(p);
-        kept_.push_back({options_.size(), {}});
-      }
-      options_.push_back(group.options);
-    }
-    if (parameters_.empty()) fail(kind, "expected at least one parameter, got none");
+  GroupedOptimizer(const char* kind, const std::vector<ParameterHandle<S>>& parameters, const Options& options)
+      : kind_(kind) {
+    add_group(parameters, options);
+    check_any();
+  }
+  GroupedOptimizer(const char* kind, const std::vector<Group>& groups) : kind_(kind) {
+    for (const Group& group : groups) add_group(group.parameters, group.options);
+    check_any();
   }
 
   /// Throws Error for options that break a rule.
@@ -126,6 +122,21 @@ class GroupedOptimizer : public Optimizer<S> {
   }
 
  private:
+  void add_group(const std::vector<ParameterHandle<S>>& parameters, const Options& options) {
+    for (const auto& p : parameters) {
+      if (detail::contains(parameters_, p)) {
+        fail(kind_, "expected each parameter once, got number ", parameters_.size(), " again");
+      }
+      parameters_.push_back(p);
+      kept_.push_back({options_.size(), {}});
+    }
+    options_.push_back(options);
+  }
+
+  void check_any() const {
+    if (parameters_.empty()) fail(kind_, "expected at least one parameter, got none");
+  }
+
   void check_shape(std::string_view what, const Tensor<S>& tensor, std::size_t i) const {
     const Shape& expected = parameters_[i]->value.shape();
     if (!tensor.empty() && tensor.shape() != expected) {

@@ -52,9 +52,11 @@ class RMSprop final : public GroupedOptimizer<S, RMSpropOptions, detail::RMSprop
  public:
   /// Throws Error for no parameters, a parameter given twice, a negative lr, eps, weight_decay or momentum, an alpha
   /// that is not from 0 to below 1, or an option that is NaN.
-  explicit RMSprop(std::vector<ParameterHandle<S>> parameters, const RMSpropOptions& options = {})
-      : RMSprop(std::vector<typename Base::Group>{{std::move(parameters), options}}) {}
-  explicit RMSprop(std::vector<typename Base::Group> groups) : Base("RMSprop", std::move(groups)) { this->check(); }
+  explicit RMSprop(const std::vector<ParameterHandle<S>>& parameters, const RMSpropOptions& options = {})
+      : Base("RMSprop", parameters, options) {
+    this->check();
+  }
+  explicit RMSprop(const std::vector<typename Base::Group>& groups) : Base("RMSprop", groups) { this->check(); }
 
  private:
   void move(const RMSpropOptions& options, Tensor<S>& value, const Tensor<S>& grad,

@@ -45,9 +45,11 @@ class SGD final : public GroupedOptimizer<S, SGDOptions, detail::SGDMemory<S>> {
  public:
   /// Throws Error for no parameters, a parameter given twice, a negative lr, momentum or weight_decay, an option that is
   /// NaN, or nesterov without momentum or with dampening.
-  explicit SGD(std::vector<ParameterHandle<S>> parameters, const SGDOptions& options = {})
-      : SGD(std::vector<typename Base::Group>{{std::move(parameters), options}}) {}
-  explicit SGD(std::vector<typename Base::Group> groups) : Base("SGD", std::move(groups)) { this->check(); }
+  explicit SGD(const std::vector<ParameterHandle<S>>& parameters, const SGDOptions& options = {})
+      : Base("SGD", parameters, options) {
+    this->check();
+  }
+  explicit SGD(const std::vector<typename Base::Group>& groups) : Base("SGD", groups) { this->check(); }
 
  private:
   void move(const SGDOptions& options, Tensor<S>& value, const Tensor<S>& grad,

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <ostream>
 #include <sstream>
@@ -58,8 +57,8 @@ struct Quotients {
 };
 
 /// Compares the gradients with central difference quotients of `loss`.
-inline GradientReport compare_gradients(std::vector<CheckedTensor>& tensors, const std::function<double()>& loss,
-                                        const GradientCheckOptions& options) {
+template <typename Loss>
+GradientReport compare_gradients(std::vector<CheckedTensor>& tensors, const Loss& loss, const GradientCheckOptions& options) {
   GradientReport report{.tolerance = options.tolerance};
   for (CheckedTensor& tensor : tensors) {
     const Index size = tensor.value->size();
@@ -120,10 +119,11 @@ inline double dot(const Tensor<double>& a, const Tensor<double>& b) {
 }
 
 /// Puts parameters and buffers back as they were, whatever happens.
+template <typename S>
 class KeptState {
  public:
-  using Parameters = std::vector<std::pair<std::string, ParameterHandle<double>>>;
-  using Buffers = std::vector<std::pair<std::string, BufferHandle<double>>>;
+  using Parameters = std::vector<std::pair<std::string, ParameterHandle<S>>>;
+  using Buffers = std::vector<std::pair<std::string, BufferHandle<S>>>;
 
   KeptState(Parameters parameters, Buffers buffers) : parameters_(std::move(parameters)), buffers_(std::move(buffers)) {
     for (auto& [path, p] : parameters_) saved_.insert(saved_.end(), {p->value, p->grad});
@@ -143,7 +143,7 @@ class KeptState {
  private:
   Parameters parameters_;
   Buffers buffers_;
-  std::vector<Tensor<double>> saved_;
+  std::vector<Tensor<S>> saved_;
 };
 
 /// One result is a tuple of one.
@@ -172,7 +172,7 @@ GradientReport gradient_check(L& layer, std::tuple<Inputs...> inputs, const Grad
   };
 
   auto parameters = named_parameters<double>(layer);
-  const detail::KeptState state(parameters, named_buffers<double>(layer));
+  const detail::KeptState<double> state(parameters, named_buffers<double>(layer));
   std::vector<Tensor<double>> start;
   for (auto& [name, p] : parameters) {
     start.push_back(p->requires_grad ? detail::random_like(p->value, random) : Tensor<double>());
