@@ -76,22 +76,20 @@ Sequential<S> residual_block(std::string_view block, const Options& o, std::span
 
   Sequential<S> before, branch;
   for (std::size_t i = 0; i < convolutions.size(); ++i) {
-    const std::string number = std::to_string(i + 1);
     const bool first = i == 0, last = i + 1 == convolutions.size();
     Conv2dOptions convolution = convolutions[i];
     convolution.bias = o.norm.none();
     // In pre-activation the projection sees the activated input too, so the first norm and activation stand before the fork.
     Sequential<S>& front = first && shared_activation ? before : branch;
-    const auto norm = [&](Index channels) {
-      if (!o.norm.none()) front.add("bn" + number, o.norm(channels));
+    const auto add = [&](Sequential<S>& to, const char* kind, Layer<S> part) {
+      to.add(kind + std::to_string(i + 1), std::move(part));
     };
-    if (o.order != Order::post_activation) norm(convolution.in_channels);
-    if (o.order == Order::pre_activation) front.add("relu" + number, o.activation);
-    branch.add("conv" + number, Conv2d<S>(convolution, random));
-    if (o.order == Order::post_activation) {
-      norm(convolution.out_channels);
-      if (!last) branch.add("relu" + number, o.activation);
-    }
+    const bool post = o.order == Order::post_activation;
+    if (!post && !o.norm.none()) add(front, "bn", o.norm(convolution.in_channels));
+    if (o.order == Order::pre_activation) add(front, "relu", o.activation);
+    add(branch, "conv", Conv2d<S>(convolution, random));
+    if (post && !o.norm.none()) add(branch, "bn", o.norm(convolution.out_channels));
+    if (post && !last) add(branch, "relu", o.activation);
   }
 
   for (Index i = 0; i < branch.size(); ++i) {

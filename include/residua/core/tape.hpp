@@ -279,10 +279,11 @@ class Tape {
   std::string place(std::string_view otherwise) const {
     std::string path;
     for (const Scope* scope = scope_; scope != nullptr; scope = scope->outer_) {
-      if (scope->name_.empty()) continue;
-      path = path.empty() ? std::string(scope->name_) : std::string(scope->name_) + '.' + path;
+      if (!scope->name_.empty() && !path.empty()) path.insert(0, 1, '.');
+      path.insert(0, scope->name_);
     }
-    return path.empty() ? std::string(otherwise) : path;
+    if (path.empty()) path = otherwise;
+    return path;
   }
 
   /// Throws Error("place: parts…"); `layer` is the name used at the top.

@@ -30,7 +30,8 @@ struct DepthwiseRows {
 
 inline constexpr int depthwise_pixels = 8, depthwise_taps = 4;
 
-/// y[p] = Σ_{r, s, i} weights[r][s, i] ⊙ of_group(pixels[r][p · step + s · dilation], i) for eight results.
+/// y[p] = Σ_{r, s, i} weights[r][s, i] ⊙ (the pixel pixels[r][p · step + s · dilation], i lanes on in each group) for eight
+/// results.
 template <typename S>
 using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, const S* const* weights, Index channels, S* const* y,
                                  Epilogue<S> end);
@@ -42,54 +43,64 @@ using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, cons
 
 namespace depthwise {
 
-// In each lane the i-th number of its group: lanes in groups of `width`. For each instruction set a function of its own, since
-// g++ takes longer vectors apart before a function is inlined.
-#define RESIDUA_OF_GROUP(ISA, TARGET, BYTES)                                                                \
-  template <Index width, Index i, typename V, std::size_t... lane>                                         \
-  TARGET inline void of_group(V& v, std::integral_constant<Index, BYTES>, std::index_sequence<lane...>) {  \
-    v = __builtin_shufflevector(v, v, (Index(lane) / width * width + i)...);                               \
+// Each lane takes the number of the next one in its group of `width`, the last that of the first. For each instruction set a
+// function of its own, since g++ takes longer vectors apart before a function is inlined.
+#define RESIDUA_NEXT_IN_GROUP(ISA, TARGET, BYTES)                                                               \
+  template <Index width, typename V, std::size_t... lane>                                                      \
+  TARGET inline void next_in_group(V& v, std::integral_constant<Index, BYTES>, std::index_sequence<lane...>) { \
+    v = __builtin_shufflevector(v, v, (Index(lane) / width * width + (Index(lane) + 1) % width)...);           \
   }
-RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_OF_GROUP)
-#undef RESIDUA_OF_GROUP
+RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_NEXT_IN_GROUP)
+#undef RESIDUA_NEXT_IN_GROUP
 
-/// sum[p] += Σ_s weights[s, i] ⊙ of_group(x[p · step + s · dilation], i), at the vector of channels that begins with c. With
-/// `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0, and `step` says nothing.
-template <Index bytes, Index row, Index step, Index width, Index i, typename S, typename V>
+/// sum[p] += Σ_{s, i} weights[s, i] ⊙ (the pixel x[p · step + s · dilation], i lanes on in each group), at the vector of channels
+/// that begins with c. With `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0, and `step`
+/// says nothing.
+template <Index bytes, Index row, Index width, Index step, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr std::integral_constant<Index, bytes> vector;
   constexpr std::make_index_sequence<static_cast<std::size_t>(bytes) / sizeof(S)> lanes;
-  weights += i * channels + c;
-  const Index next = width * channels;
+  weights += c;
   if constexpr (row > 0) {
-    V weight[row];
-    RESIDUA_UNROLL for (int s = 0; s < row; ++s) weight[s] = *reinterpret_cast<const InMemory*>(weights + s * next);
-    RESIDUA_UNROLL for (int q = 0; q < (depthwise_pixels - 1) * step + row; ++q) {
-      V pixel = *reinterpret_cast<const InMemory*>(x[q] + c);
-      if constexpr (width > 1) of_group<width, i>(pixel, vector, lanes);
+    constexpr int count = (depthwise_pixels - 1) * int(step) + int(row);
+    V pixel[count];
+    if constexpr (width > 1) {
+      RESIDUA_UNROLL for (int q = 0; q < count; ++q) pixel[q] = *reinterpret_cast<const InMemory*>(x[q] + c);
+    }
+    for (Index i = 0; i < width; ++i, weights += channels) {
+      V weight[row];
       RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
-        const int p = (q - s) / int(step);
-        if (q >= s && p * step == q - s && p < depthwise_pixels) sum[p] += pixel * weight[s];
+        weight[s] = *reinterpret_cast<const InMemory*>(weights + s * width * channels);
+      }
+      RESIDUA_UNROLL for (int q = 0; q < count; ++q) {
+        if constexpr (width == 1) pixel[q] = *reinterpret_cast<const InMemory*>(x[q] + c);
+        RESIDUA_UNROLL for (int s = 0; s < row; ++s) {
+          const int p = (q - s) / int(step);
+          if (q >= s && p * step == q - s && p < depthwise_pixels) sum[p] += pixel[q] * weight[s];
+        }
+        if constexpr (width > 1) next_in_group<width>(pixel[q], vector, lanes);
       }
     }
   } else {
-    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation, weights += next) {
-      const V weight = *reinterpret_cast<const InMemory*>(weights);
-      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-        V pixel = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
-        if constexpr (width > 1) of_group<width, i>(pixel, vector, lanes);
-        sum[p] += pixel * weight;
+    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation) {
+      V pixel[depthwise_pixels];
+      if constexpr (width > 1) {
+        RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
+          pixel[p] = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
+        }
+      }
+      for (Index i = 0; i < width; ++i, weights += channels) {
+        const V weight = *reinterpret_cast<const InMemory*>(weights);
+        RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
+          if constexpr (width == 1) pixel[p] = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
+          sum[p] += pixel[p] * weight;
+          if constexpr (width > 1) next_in_group<width>(pixel[p], vector, lanes);
+        }
       }
     }
   }
-}
-
-/// The same for all i of a group.
-template <Index bytes, Index row, Index step, typename S, typename V, Index... i>
-RESIDUA_INLINE void add_groups(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
-                               V (&sum)[depthwise_pixels], std::integer_sequence<Index, i...>) {
-  (add_row<bytes, row, step, Index(sizeof...(i)), i>(rows, x, weights, c, channels, sum), ...);
 }
 
 /// The same for all rows of taps.
@@ -97,8 +108,7 @@ template <Index bytes, Index row, Index width, Index step = 1, typename S, typen
 RESIDUA_INLINE void add_rows(const DepthwiseRows<S>& rows, const S* const* weights, Index c, Index channels,
                              V (&sum)[depthwise_pixels]) {
   for (Index r = 0; r < rows.count; ++r) {
-    add_groups<bytes, row, step>(rows, rows.pixels[r], weights[r], c, channels, sum,
-                                 std::make_integer_sequence<Index, width>());
+    add_row<bytes, row, width, step>(rows, rows.pixels[r], weights[r], c, channels, sum);
   }
 }
 
@@ -151,18 +161,19 @@ RESIDUA_INLINE void pixels(DepthwiseRows<S> rows, const S* const* weights, Index
   }
 }
 
-/// to[l] += v[l] for the first `count` lanes, or all where that is more.
-template <Index bytes, typename S, typename V>
-RESIDUA_INLINE void add_to(S* to, const V& v, Index count) {
+/// to[s · step + l] += sum[s][l] for the first `count` lanes, or all where that is more.
+template <Index bytes, typename S, typename V, int taps>
+RESIDUA_INLINE void add_to(S* to, Index step, const V (&sum)[taps], Index count) {
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   if (count >= lanes) {
-    *reinterpret_cast<InMemory*>(to) += v;
+    RESIDUA_UNROLL for (int s = 0; s < taps; ++s) *reinterpret_cast<InMemory*>(to + s * step) += sum[s];
   } else {  // what follows may be another thread's
-    S part[lanes] = {};
-    copy_part<S>(to, count, part);
-    *reinterpret_cast<InMemory*>(part) += v;
-    copy_part<S>(part, count, to);
+    S part[taps][lanes];
+    RESIDUA_UNROLL for (int s = 0; s < taps; ++s) *reinterpret_cast<InMemory*>(part[s]) = sum[s];
+    for (int s = 0; s < taps; ++s) {
+      for (Index l = 0; l < count; ++l) to[s * step + l] += part[s][l];
+    }
   }
 }
 
@@ -185,9 +196,7 @@ RESIDUA_INLINE void add_taps(const S* const* const* pixels, Index c, Index chann
       RESIDUA_UNROLL for (int s = 0; s < row - 1; ++s) window[r][s] = window[r][s + 1];
     }
   }
-  RESIDUA_UNROLL for (int r = 0; r < some; ++r) {
-    RESIDUA_UNROLL for (int s = 0; s < row; ++s) add_to<bytes>(sums[r] + s * channels + c, sum[r][s], channels - c);
-  }
+  RESIDUA_UNROLL for (int r = 0; r < some; ++r) add_to<bytes>(sums[r] + c, channels, sum[r], channels - c);
 }
 
 template <Index bytes, typename S>
@@ -219,9 +228,7 @@ RESIDUA_INLINE void taps(DepthwiseRows<S> rows, Index channels, const S* dy, Ind
             sum[t] += *reinterpret_cast<const InMemory*>(x[t * rows.dilation] + c) * v;
           }
         }
-        RESIDUA_UNROLL for (int t = 0; t < depthwise_taps; ++t) {
-          add_to<bytes>(sums[r] + (s + t) * channels + c, sum[t], channels - c);
-        }
+        add_to<bytes>(sums[r] + s * channels + c, channels, sum, channels - c);
       }
     }
   }
@@ -253,8 +260,8 @@ bool narrow_groups(const ConvolutionShape& s) {
   return vector_size() == 64 && (width == 4 || (width == 8 && neighbours));
 }
 
-/// Weights (C, R, S, width) as (R, S, width, C); `turned` as those of the input gradient: by half a turn, and of each group
-/// the transpose.
+/// Weights (C, R, S, width) as (R, S, width, C), where number i of channel c is for the i-th channel after it in its group;
+/// `turned` as those of the input gradient: by half a turn, and of each group the transpose.
 template <typename S>
 Tensor<S> depthwise_weights(const S* weight, const ConvolutionShape& s, bool turned) {
   const Index width = s.C / s.groups;
@@ -263,7 +270,7 @@ Tensor<S> depthwise_weights(const S* weight, const ConvolutionShape& s, bool tur
   for (Index t = 0; t < s.taps(); ++t) {
     for (Index i = 0; i < width; ++i) {
       for (Index c = 0; c < s.C; ++c) {
-        const Index k = turned ? c / width * width + i : c, of = turned ? c % width : i;
+        const Index other = (c + i) % width, k = turned ? c / width * width + other : c, of = turned ? c % width : other;
         *to++ = weight[(k * s.taps() + (turned ? s.taps() - 1 - t : t)) * width + of];
       }
     }

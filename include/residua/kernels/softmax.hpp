@@ -90,10 +90,10 @@ void softmax_of_rows(const S* x, S* y, Index rows, Index size, S* top, S* sum) {
                                [](const V& v) RESIDUA_INLINE_LAMBDA { return v; }, in);
       const V most = top[row];
       V total;
-      for_each_vector<V>(0, size, [&](Index i, auto n) RESIDUA_INLINE_LAMBDA {
-        store<V>(out + i, exp(load<V>(in + i, n) - most), n);
-        total += load<V>(out + i, n);  // without what fills up the last vector
-      });
+      for (Index i = 0; i < size; i += V::lanes) {
+        store<V>(out + i, exp(load<V>(in + i, size - i) - most), size - i);
+        total += load<V>(out + i, size - i);  // without what fills up the last vector
+      }
       sum[row] = sum_of_lanes(total);
       const V share = S(1) / sum[row];
       map_row<V>(size, out, [&](const V& v) RESIDUA_INLINE_LAMBDA { return v * share; }, out);
