@@ -122,7 +122,7 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
         S sum = before(p, c) + bias(c);
         for (Index t = 0; t < taps; ++t) {
           for (Index i = 0; i < width; ++i) {
-            sum += x(1 + p * step + t * dilation, c / width * width + i) * weight(t * width + i, c);
+            sum += x(1 + p * step + t * dilation, c / width * width + (c + i) % width) * weight(t * width + i, c);
           }
         }
         wanted_y(p, c) = std::max(sum, S(0));

@@ -51,20 +51,28 @@ Tensor<S> repeated(const S* v, const WideRows& wide) {
   return result;
 }
 
+/// A matrix that may not be there: null stands for zeros.
+template <typename S>
+struct MatrixOrZeros {
+  const S* data;
+};
+
 /// What a formula reads for wide rows: a matrix, or a row that is the same for all of them.
-template <typename S, bool same_for_all>
+template <typename Source, typename S>
 struct WideOperand {
   const S* data;
 
   template <typename V>
   RESIDUA_INLINE V at(Index position, Index column, Index n) const {
-    if constexpr (same_for_all) return load<V>(data + column, n);
+    if constexpr (std::is_same_v<Source, Tensor<S>>) return load<V>(data + column, n);
+    if (std::is_same_v<Source, MatrixOrZeros<S>> && data == nullptr) return V();
     return load_ahead<V>(data + position, n);
   }
 };
 
-template <typename S> WideOperand<S, false> wide_operand(const S* matrix) { return {matrix}; }
-template <typename S> WideOperand<S, true> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
+template <typename S> WideOperand<const S*, S> wide_operand(const S* matrix) { return {matrix}; }
+template <typename S> WideOperand<MatrixOrZeros<S>, S> wide_operand(MatrixOrZeros<S> matrix) { return {matrix.data}; }
+template <typename S> WideOperand<Tensor<S>, S> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
 /// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just

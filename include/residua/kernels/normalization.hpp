@@ -263,17 +263,11 @@ void group_norm(const GroupNorm<S>& norm, const S* x, S* y, S* moments, const S*
     if (norm.of_input) group_moments(norm, in, mean);
     const Tensor<S> means = repeated<S>(mean, wide);
     const Tensor<S> scale = repeated(channel_scale<S>(norm, mean + C, true).cdata(), wide);
-    const auto formula = [](auto v, auto m, auto a, auto b) { return (v - m) * a + b; };
-    const auto at_least = [least](auto v) { return where(v < least, least, v); };  // NaN stays NaN
-    if (sum != nullptr) {
-      map_columns_then(wide, y + sample * size, past, [=](auto v, auto m, auto a, auto b, auto s) {
-        return at_least(formula(v, m, a, b) + s);
-      }, then, in, means, scale, shift, sum + sample * size);
-    } else {
-      map_columns_then(wide, y + sample * size, past, [=](auto v, auto m, auto a, auto b) {
-        return at_least(formula(v, m, a, b));
-      }, then, in, means, scale, shift);
-    }
+    const MatrixOrZeros<S> added{sum ? sum + sample * size : nullptr};
+    map_columns_then(wide, y + sample * size, past, [least](auto v, auto m, auto a, auto b, auto s) {
+      const auto result = (v - m) * a + b + s;
+      return where(result < least, least, result);  // NaN stays NaN
+    }, then, in, means, scale, shift, added);
   });
 }
 
