@@ -1,7 +1,7 @@
 // ResidualBlock and Bottleneck: the blocks residual networks are made of.
 #pragma once
 
-#include <span>
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -58,7 +58,7 @@ namespace detail {
 
 /// The residual block around a chain of convolutions: names conv1, bn1, conv2, bn2, …, and the shortcut's.
 template <typename S, typename Options>
-Sequential<S> residual_block(std::string_view block, const Options& o, std::span<const Conv2dOptions> convolutions,
+Sequential<S> residual_block(std::string_view block, const Options& o, std::initializer_list<Conv2dOptions> convolutions,
                              Random& random) {
   require_at_least(block, "in_channels", 1, o.in_channels);
   require_at_least(block, "out_channels", 1, o.out_channels);
@@ -77,7 +77,7 @@ Sequential<S> residual_block(std::string_view block, const Options& o, std::span
   Sequential<S> before, branch;
   for (std::size_t i = 0; i < convolutions.size(); ++i) {
     const bool first = i == 0, last = i + 1 == convolutions.size();
-    Conv2dOptions convolution = convolutions[i];
+    Conv2dOptions convolution = convolutions.begin()[i];
     convolution.bias = o.norm.none();
     // In pre-activation the projection sees the activated input too, so the first norm and activation stand before the fork.
     Sequential<S>& front = first && shared_activation ? before : branch;
@@ -135,10 +135,9 @@ class ResidualBlock : public Sequential<S> {
 
  private:
   static Sequential<S> built(const ResidualBlockOptions<S>& o, Random& random) {
-    const Conv2dOptions convolutions[] = {
+    return detail::residual_block<S>("ResidualBlock", o, {
         {.in_channels = o.in_channels, .out_channels = o.out_channels, .kernel_size = 3, .stride = o.stride, .padding = 1},
-        {.in_channels = o.out_channels, .out_channels = o.out_channels, .kernel_size = 3, .padding = 1}};
-    return detail::residual_block<S>("ResidualBlock", o, convolutions, random);
+        {.in_channels = o.out_channels, .out_channels = o.out_channels, .kernel_size = 3, .padding = 1}}, random);
   }
 };
 
@@ -158,12 +157,11 @@ class Bottleneck : public Sequential<S> {
 
  private:
   static Sequential<S> built(const BottleneckOptions<S>& o, Random& random) {
-    const Conv2dOptions convolutions[] = {
+    return detail::residual_block<S>("Bottleneck", o, {
         {.in_channels = o.in_channels, .out_channels = o.channels, .kernel_size = 1},
         {.in_channels = o.channels, .out_channels = o.channels, .kernel_size = 3, .stride = o.stride, .padding = 1,
          .groups = o.groups},
-        {.in_channels = o.channels, .out_channels = o.out_channels, .kernel_size = 1}};
-    return detail::residual_block<S>("Bottleneck", o, convolutions, random);
+        {.in_channels = o.channels, .out_channels = o.out_channels, .kernel_size = 1}}, random);
   }
 };
 

@@ -39,7 +39,7 @@ class StateVisitor {
       : entries_(entries), path_(std::move(section)) {}
 
   template <typename T>
-  void operator()(std::string_view name, T& member) {
+  [[gnu::noinline]] void operator()(std::string_view name, T& member) {
     inside(name, [&] { show(member); });
   }
 
