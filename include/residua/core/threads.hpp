@@ -122,8 +122,8 @@ class ThreadPool {
       deal_out(blocks);
       error_ = nullptr;
       open_ = true;
-      for (int i = 1; i <= workers_; ++i) {
-        if (members_[i].asleep && started_by_ == process()) members_[i].core.ask(members_[i].thread);
+      for (Index i = 1; i <= workers_; ++i) {
+        if (member(i).asleep && started_by_ == process()) member(i).core.ask(member(i).thread);
       }
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
@@ -173,16 +173,18 @@ class ThreadPool {
 
   static bool inside() { return parallel_place().of > 0; }
 
+  Member& member(Index i) { return members_[static_cast<std::size_t>(i)]; }
+
   void start() {
     stopping_ = false;
     started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     const auto all = static_cast<std::uint32_t>(threads());
     members_.reset(new Member[all]);
-    all_ = static_cast<Index>(all);
+    all_ = all;
     try {
       for (std::uint32_t i = 1; i < all; ++i, ++workers_) {
-        members_[i].thread = std::thread([this, job, i, all] { work(job, {i, all}); });
+        member(i).thread = std::thread([this, job, i, all] { work(job, {i, all}); });
       }
     } catch (const std::system_error&) {  // the system has no more threads: fewer do the same work
     }
@@ -195,11 +197,11 @@ class ThreadPool {
       job_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    for (int i = 1; i <= workers_; ++i) {
+    for (Index i = 1; i <= workers_; ++i) {
       if (started_by_ == process()) {
-        members_[i].thread.join();
+        member(i).thread.join();
       } else {
-        members_[i].thread.detach();  // after a fork the threads are the parent's
+        member(i).thread.detach();  // after a fork the threads are the parent's
       }
     }
     workers_ = 0;
@@ -209,7 +211,7 @@ class ThreadPool {
     while (true) {
       spin_while([&] { return job_.load(std::memory_order_acquire) == seen; });
       std::unique_lock lock(mutex_);
-      Member& self = members_[place.number];
+      Member& self = member(place.number);
       self.asleep = true;
       wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });
       self.asleep = false;
@@ -229,8 +231,8 @@ class ThreadPool {
 
   void deal_out(Index blocks) {
     for (Index i = 0; i < all_; ++i) {
-      members_[i].end = (i + 1) * blocks / all_;
-      members_[i].next.store(i * blocks / all_, std::memory_order_relaxed);
+      member(i).end = (i + 1) * blocks / all_;
+      member(i).next.store(i * blocks / all_, std::memory_order_relaxed);
     }
   }
 
@@ -238,13 +240,13 @@ class ThreadPool {
     parallel_place() = place;
     try {
       for (Index i = 0; i < all_; ++i) {
-        Member& share = members_[(place.number + i) % all_];
+        Member& share = member((place.number + i) % all_);
         for (Index block; (block = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
           body.call(body.body, block);
         }
       }
     } catch (...) {
-      for (Index i = 0; i < all_; ++i) members_[i].next.store(members_[i].end, std::memory_order_relaxed);
+      for (Index i = 0; i < all_; ++i) member(i).next.store(member(i).end, std::memory_order_relaxed);
       std::lock_guard lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
@@ -261,8 +263,7 @@ class ThreadPool {
   std::mutex busy_;  // held by the one caller whose job the pool runs
   std::atomic<int> threads_;
   std::unique_ptr<Member[]> members_;
-  Index all_ = 0;
-  int workers_ = 0;      // threads that run: numbers 1 … workers
+  Index all_ = 0, workers_ = 0;  // members; those whose threads run, numbers 1 … workers
   long started_by_ = 0;  // the process
 
   std::mutex mutex_;  // guards all below but the atomics
