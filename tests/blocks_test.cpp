@@ -303,6 +303,28 @@ TEST(Inference, RefusesWhatTheNetworkRefuses) {
             "0: expected weight of shape [3, 1, 1, 2], found one of [2, 2]");
 }
 
+/// Sequential's own inference(), inherited.
+struct Inherits : Sequential<double> {
+  using Sequential::Sequential;
+};
+
+/// One of its own in its place.
+struct Replaces : Sequential<double> {
+  using Sequential::Sequential;
+  Layer<double> inference() const { return Identity<double>(); }
+};
+
+TEST(Inference, IsThatOfTheTypeThatHasIt) {
+  Random rng(1);
+  const Conv2d<double> conv({.in_channels = 2, .out_channels = 3, .kernel_size = 3}, rng);
+  const auto x = normal<double>(Shape{2, 5, 5, 2});
+  const Sequential<double> inherits(Inherits(conv, ReLU<double>())), replaces(Replaces(conv, ReLU<double>()));
+  EXPECT_LT(largest_difference(inference(inherits)(x), inherits(x)), 1e-14);
+  EXPECT_EQ(summary(inference(inherits), {2, 5, 5, 2}).rows.size(), 1u);  // fused
+  EXPECT_EQ(inference(replaces)(x), x);
+  EXPECT_EQ(inference(Layer<double>(Replaces(conv)))(x), x);
+}
+
 TEST(Inference, KeepsANormWithoutRunningStatistics) {
   Random rng(1);
   Sequential<double> net(Conv2d<double>({.in_channels = 2, .out_channels = 3, .kernel_size = 3}, rng),

@@ -292,6 +292,22 @@ TEST(Tape, UpdatesRunAtTheEndInForwardOrder) {
   EXPECT_EQ(order, (std::vector<int>{1, 2}));
 }
 
+TEST(Tape, UpdatesOfOneLayerRunInTheirOwnOrder) {
+  Random random(1);
+  Tape<float> tape(random);
+  std::string order;
+  tape.push(1);
+  tape.push(2);
+  {
+    auto scope = tape.scope("");
+    for (const char layer : {'b', 'a'}) {
+      tape.pop<int>();
+      for (const char update : {'1', '2', '3'}) tape.on_success([&order, layer, update] { (order += layer) += update; });
+    }
+  }
+  EXPECT_EQ(order, "a1a2a3b1b2b3");
+}
+
 TEST(Tape, ClearForgetsEverything) {
   Random random(1);
   Tape<float> tape(random);

@@ -35,6 +35,17 @@ struct Batches : Samplewise<Batches<S>, S> {
   static void visit(auto&, auto&&) {}
 };
 
+/// (N, H, W, C) → (N · H, W, C)
+template <typename S>
+struct RowsOfImages : Samplewise<RowsOfImages<S>, S> {
+  Tensor<S> forward(Tensor<S> x, Tape<S>&) const {
+    const Shape shape{x.dim(0) * x.dim(1), x.dim(2), x.dim(3)};
+    return std::move(x).reshaped(shape);
+  }
+  Tensor<S> backward(Tensor<S> dy, Tape<S>&) { return dy; }
+  static void visit(auto&, auto&&) {}
+};
+
 /// y = x − the mean of the whole batch.
 template <typename S>
 struct Centered {
@@ -115,6 +126,11 @@ TEST(Prediction, SmallImagesGoInPiecesOfAtLeastSixteen) {
   EXPECT_EQ(batches_seen(alone, {32, 64, 65, 1}), (std::vector<Index>{32}));
   EXPECT_EQ(batches_seen(alone, {64, 6, 3}), (std::vector<Index>{64}));
   EXPECT_EQ(batches_seen(alone, {0, 6, 6, 3}), (std::vector<Index>{0}));
+}
+
+TEST(Prediction, SamplesMayBecomeSeveralRows) {
+  const auto net = deep(RowsOfImages<double>());
+  expect_as_whole(net, normal<double>({50, 6, 6, 3}));
 }
 
 TEST(Prediction, AFewLayersGoWithoutPieces) {

@@ -24,11 +24,6 @@ struct AllPredictionForms final : PredictionForms<S> {
 
 }  // namespace detail
 
-template <typename S>
-Layer<S> Layer<S>::inference() const {
-  return held().inference(detail::AllPredictionForms<S>());
-}
-
 /// The same network for prediction only: norms folded into convolutions, activations and sums fused into their ends.
 template <typename S>
 Layer<S> inference(const Layer<S>& net) {

@@ -92,8 +92,8 @@ template <typename S> class Trunk;
 
 namespace detail {
 
-/// What inference() makes of the layers that most networks are built of. An interface, implemented in blocks/inference.hpp, so
-/// that a program that does not ask for it does not compile it.
+/// What inference() makes of the layers that most networks are built of. An interface, so that a program that does not ask for
+/// it does not compile it; whoever asks includes residua.hpp, or blocks/inference.hpp, where it is implemented.
 template <typename S>
 struct PredictionForms {
   virtual Layer<S> of(const BatchNorm<S>& layer) const = 0;
@@ -106,6 +106,7 @@ struct PredictionForms {
  protected:
   ~PredictionForms() = default;
 };
+template <typename S> struct AllPredictionForms;
 
 /// Whether it is of one of these that a layer has its inference().
 template <typename S, typename L>
@@ -163,7 +164,7 @@ class Layer : public Network<Layer<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) { return held().backward(std::move(dy), tape); }
 
   /// The same function for prediction only; a copy of the layer where it has no faster form.
-  Layer inference() const;  // see blocks/inference.hpp
+  Layer inference() const { return held().inference(detail::AllPredictionForms<S>()); }
 
   /// Multiplications each followed by an addition that forward does for an input of this shape; 0 where not counted.
   Index multiply_adds(const Shape& input) const { return held().multiply_adds(input); }

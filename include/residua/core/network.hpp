@@ -81,10 +81,12 @@ Tensor<S> predict_in_pieces(const Net& net, const Tensor<S>& x, Index pieces) {
   } else {
     for (Index piece = 0; piece < pieces; ++piece) predict(piece);
   }
-  Tensor<S> y(results[0].shape().with(0, N), uninitialized);
+  Index rows = 0;
+  for (const Tensor<S>& result : results) rows += result.dim(0);
+  Tensor<S> y(results[0].shape().with(0, rows), uninitialized);
   S* to = y.data();
   for (const Tensor<S>& result : results) {
-    if (result.shape().with(0, N) != y.shape()) fail("Network", "expected samples that are all of the same shape");
+    if (result.shape().with(0, rows) != y.shape()) fail("Network", "expected all samples to give the same shape");
     to = std::copy_n(result.cdata(), result.size(), to);
   }
   return y;

@@ -1,11 +1,11 @@
 // Tape: what a forward pass leaves for the backward pass.
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -318,11 +318,11 @@ class Tape {
   void settle() {
     if (updates_.empty() || !entries_.empty() || depth_ > 0) return;
     auto updates = std::exchange(updates_, {});
-    for (std::size_t left = updates.size(); left > 0; --left) {
-      std::size_t first = 0;
-      for (std::size_t i = 1; i < left; ++i) first = updates[i].number < updates[first].number ? i : first;
-      std::swap(updates[first], updates[left - 1]);
-      updates[left - 1].run();
+    for (std::size_t i = 0; i < updates.size(); ++i) {
+      Update* next = &updates[0];  // the first of those with the least number
+      for (Update& update : updates) next = update.number < next->number ? &update : next;
+      next->run();
+      next->number = std::numeric_limits<std::uint64_t>::max();
     }
   }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include <residua/core/elementwise.hpp>
 #include <residua/core/threads.hpp>
@@ -57,7 +58,7 @@ struct MatrixOrZeros {
   const S* data;
 };
 
-/// What a formula reads for wide rows: a matrix, or a row that is the same for all of them.
+/// What a formula reads for wide rows: a matrix, one that may not be there, or a row that is the same for all of them.
 template <typename Source, typename S>
 struct WideOperand {
   const S* data;
@@ -74,8 +75,8 @@ template <typename S> WideOperand<const S*, S> wide_operand(const S* matrix) { r
 template <typename S> WideOperand<MatrixOrZeros<S>, S> wide_operand(MatrixOrZeros<S> matrix) { return {matrix.data}; }
 template <typename S> WideOperand<Tensor<S>, S> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
 
-/// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers, and values of the columns [c],
-/// given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
+/// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers or as MatrixOrZeros, and values of
+/// the columns [c], given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
 /// been read, they may still be in the cache. `then(block)` is called after each block, which is in the cache unless y is
 /// stored `past` it.
 template <typename S, typename F, typename Then, typename... X>

@@ -1,9 +1,10 @@
 // Convolutions whose groups are narrow: each channel by taps of its own, C = K = G, or by taps of the few channels of its
-// group. With groups of `width` channels, and i counting those of channel c's group,
+// group. With groups of `width` channels, and c + i counted around in channel c's group,
 //
-//     y[n, h, w, c] = Σ_{r, s, i} w[r, s, i, c] · x[n, h·stride − padding + r·dilation, w·stride − padding + s·dilation, i]
+//     y[n, h, w, c] = Σ_{r, s, i} w[r, s, i, c] · x[n, h·stride − padding + r·dilation, w·stride − padding + s·dilation, c + i]
 //
-// so that a vector of channels c takes its i-th factors from the very vector of x that it stands over: `of_group`.
+// so that a vector of channels c takes all its factors from the very vector of x that it stands over, which is turned by one
+// channel from i to i: `next_in_group`.
 // Pixels are found through tables of pointers, which lead to zeros outside of the image. The input gradient is the same
 // sum over dy with the taps turned, and with zeros put between its pixels where the stride was larger than one.
 #pragma once

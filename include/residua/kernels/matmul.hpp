@@ -158,9 +158,9 @@ class RowTable {
     }
   }
 
-  /// c_row[first …] (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · rows t·depth … of group g of b, finished by `end`. Each row of c has room
-  /// for `room` columns from there on, N or more: what follows the N-th may be written over, since whole vectors are stored
-  /// faster. `ahead`: what the product after this one will read, where there is one.
+  /// c_row[first …] (N) = Σ_t a_row[taps_t … taps_t + depth - 1] · rows t·depth … of group g of b, finished by `end`. Each row
+  /// of c has room for `room` columns from there on, N or more: what follows the N-th may be written over, since whole vectors
+  /// are stored faster. `ahead`: what the product after this one will read, where there is one.
   void multiply(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, Index g, Epilogue<S> end, Index first,
                 Index room, const Ahead& ahead = {}) {
     const Panels<S>& panels = b.panels();

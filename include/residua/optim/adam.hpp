@@ -3,7 +3,6 @@
 
 #include <array>
 #include <cmath>
-#include <utility>
 #include <vector>
 
 #include <residua/core/elementwise.hpp>

@@ -1,10 +1,8 @@
 // Optimizer: what moves parameters against their gradients, and what all kinds of it have in common.
 #pragma once
 
-#include <algorithm>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <residua/core/parameter.hpp>

@@ -1,7 +1,6 @@
 // RMSprop: steps divided by the size that each number's gradients had lately.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include <residua/core/elementwise.hpp>
