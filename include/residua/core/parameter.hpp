@@ -44,7 +44,8 @@ class Tracked : public T {
  public:
   [[gnu::noinline]] explicit Tracked(T content) : T(std::move(content)), anchor_(new Anchor<T>{this, {}}) {}
   [[gnu::noinline]] Tracked(const Tracked& other) : Tracked(other.copied()) {}
-  [[gnu::noinline]] Tracked(Tracked&& other) noexcept : T(std::move(static_cast<T&>(other))), anchor_(std::move(other.anchor_)) {
+  [[gnu::noinline]] Tracked(Tracked&& other) noexcept
+      : T(std::move(static_cast<T&>(other))), anchor_(std::move(other.anchor_)) {
     if (anchor_) anchor_->at = this;
   }
   [[gnu::noinline]] Tracked& operator=(const Tracked& other) {

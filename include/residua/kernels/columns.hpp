@@ -76,9 +76,9 @@ template <typename S> WideOperand<MatrixOrZeros<S>, S> wide_operand(MatrixOrZero
 template <typename S> WideOperand<Tensor<S>, S> wide_operand(const Tensor<S>& row) { return {row.cdata()}; }
 
 /// y[row, c] = f(…), whose arguments are elements [row, c] of matrices, given by pointers or as MatrixOrZeros, and values of
-/// the columns [c], given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first: where all have just
-/// been read, they may still be in the cache. `then(block)` is called after each block, which is in the cache unless y is
-/// stored `past` it.
+/// the columns [c], given as `repeated` makes them.   y (rows, C) may be the memory of a matrix. The last rows come first:
+/// where all have just been read, they may still be in the cache. `then(block)` is called after each block, which is in the
+/// cache unless y is stored `past` it.
 template <typename S, typename F, typename Then, typename... X>
 void map_columns_then(const WideRows& wide, S* y, bool past, F&& f, Then&& then, const X&... x) {
   const auto map_blocks = [&](const auto&... operand) {

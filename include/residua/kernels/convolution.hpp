@@ -46,8 +46,8 @@ inline bool few_tiles_suit_direct(const ConvolutionShape& s) {
 template <typename S>
 WinogradTaps<S> winograd_taps(const S* weight, const ConvolutionShape& s, bool turned) {
   const Index cg = s.C / s.groups, kg = s.K / s.groups;
-  return {.data = weight, .rows = turned ? kg : cg, .columns = turned ? cg : kg, .row_step = turned ? 9 * cg : 1, .tap_step = cg,
-          .column_step = turned ? 1 : 9 * cg, .group_step = kg * 9 * cg, .turned = turned};
+  return {.data = weight, .rows = turned ? kg : cg, .columns = turned ? cg : kg, .row_step = turned ? 9 * cg : 1,
+          .tap_step = cg, .column_step = turned ? 1 : 9 * cg, .group_step = kg * 9 * cg, .turned = turned};
 }
 
 /// How many groups are worked on together: a few whose channels are neighbours in memory, so that what is between the

@@ -54,9 +54,9 @@ namespace depthwise {
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_NEXT_IN_GROUP)
 #undef RESIDUA_NEXT_IN_GROUP
 
-/// sum[p] += Σ_{s, i} weights[s, i] ⊙ (the pixel x[p · step + s · dilation], i lanes on in each group), at the vector of channels
-/// that begins with c. With `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0, and `step`
-/// says nothing.
+/// sum[p] += Σ_{s, i} weights[s, i] ⊙ (the pixel x[p · step + s · dilation], i lanes on in each group), at the vector of
+/// channels that begins with c. With `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0,
+/// and `step` says nothing.
 template <Index bytes, Index row, Index width, Index step, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {

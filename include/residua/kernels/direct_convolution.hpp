@@ -81,8 +81,8 @@ struct Correlation {
   Index reach[2];        // the last tap's distance from tap (0, 0)
   Index groups;
 
-  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: packed, a matrix for each group; or
-  /// `few`, the matrix of a single group with few columns, transposed: (K, taps · depth).
+  /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: packed, a matrix for each group;
+  /// or `few`, the matrix of a single group with few columns, transposed: (K, taps · depth).
   void run(const Tensor<Index>& taps, Index depth, const Packed<S>& b, const S* few, Epilogue<S> end) const {
     const PixelUnits units(N, I, J, C, K / groups);
     const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
