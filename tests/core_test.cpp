@@ -6,7 +6,9 @@
 #include <numbers>
 #include <set>
 #include <sstream>
+#include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -221,6 +223,24 @@ TEST(Tape, KeepsAnyCopyableType) {
   tape.push(NoDefault(5));
   EXPECT_EQ(tape.pop<NoDefault>().value, 5);
   tape.pop<NoDefault>();
+  tape.push();
+  tape.pop<>();
+  EXPECT_TRUE(tape.empty());
+}
+
+TEST(Tape, KeepsNoMemoryWhereNoGradientIsWanted) {
+  struct Explicit {
+    std::vector<int> numbers;
+    explicit Explicit(std::size_t count = 0) : numbers(count) {}
+  };
+  Random random(1);
+  Tape<float> tape(random, {.input_gradient = false});
+  tape.push_for(false, std::vector<int>(100));
+  tape.push_for(false, Explicit(100));
+  tape.push_for(false, Explicit(100), std::vector<int>(100));
+  EXPECT_EQ(std::get<1>(tape.pop<Explicit, std::vector<int>>()).capacity(), 0u);
+  EXPECT_EQ(tape.pop<Explicit>().numbers.capacity(), 0u);
+  EXPECT_EQ(tape.pop<std::vector<int>>().capacity(), 0u);
 }
 
 TEST(Tape, DropsWhatIsPushedWhenItDoesNotRecord) {
@@ -317,6 +337,61 @@ TEST(Tape, ClearForgetsEverything) {
   tape.clear();
   EXPECT_TRUE(x.unique());
   EXPECT_TRUE(tape.empty());
+}
+
+// --- lists -----------------------------------------------------------------------------------------------------------
+
+/// Counts how many there are, and throws where the last of a number of copies is made.
+struct Counted {
+  static inline int alive = 0, copies_left = -1;
+  int value;
+
+  explicit Counted(int v) : value(v) { ++alive; }
+  Counted(const Counted& other) : value(other.value) {
+    if (copies_left-- == 0) throw std::runtime_error("no copy");
+    ++alive;
+  }
+  Counted(Counted&& other) noexcept : value(other.value) { ++alive; }
+  Counted& operator=(const Counted&) = delete;
+  ~Counted() { --alive; }
+};
+
+TEST(List, GrowsCopiesAndMovesAsAVectorDoes) {
+  {
+    detail::List<Counted> list;
+    EXPECT_TRUE(list.empty());
+    for (int i = 0; i < 127; ++i) list.push_back(Counted(i));
+    list.push_back(list[0]);  // where there is no more room
+    EXPECT_EQ(list.size(), 128);
+    EXPECT_EQ(list.back().value, 0);
+    list.pop_back();
+    EXPECT_EQ(list.back().value, 126);
+    EXPECT_EQ(Counted::alive, 127);
+
+    detail::List<Counted> copy = list;
+    copy[7].value = -1;
+    EXPECT_EQ(list[7].value, 7);
+    EXPECT_EQ(Counted::alive, 2 * 127);
+    Counted::copies_left = 50;
+    EXPECT_THROW(copy = list, std::runtime_error);
+    Counted::copies_left = -1;
+    EXPECT_EQ(copy[7].value, -1);
+    EXPECT_EQ(Counted::alive, 2 * 127);
+
+    detail::List<Counted> moved = std::move(list);
+    EXPECT_TRUE(list.empty());
+    int expected = 0;
+    for (const Counted& counted : moved) EXPECT_EQ(counted.value, expected++);
+    EXPECT_EQ(expected, 127);
+    list.push_back(Counted(5));
+    moved = list;
+    EXPECT_EQ(moved.size(), 1);
+    EXPECT_EQ(moved[0].value, 5);
+    EXPECT_EQ(Counted::alive, 127 + 2);
+    copy.clear();
+    EXPECT_EQ(Counted::alive, 2);
+  }
+  EXPECT_EQ(Counted::alive, 0);
 }
 
 // --- the identity of parameters --------------------------------------------------------------------------------------

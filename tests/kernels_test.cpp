@@ -79,7 +79,7 @@ TYPED_TEST(Kernels, OuterOfEveryInstructionSet) {
   Random random(2);
   for (const MicroKernels<S>& set : EVERY(MicroKernels<S>, micro_kernels, S)) {
     for (int trial = 0; trial < 300; ++trial) {
-      const Index width = 1 + random.below(widest_outer_tile), vectors = 1 + random.below(width);
+      const Index width = 1 + random.below(set.widest_outer), vectors = 1 + random.below(width);
       const Index span = vectors * set.lanes, columns = span - random.below(set.lanes);
       const Index rows = 1 + random.below(set.outer_rows[width - 1]), count = random.below(10);
       const Index lda = rows + random.below(3), ldb = columns + random.below(3), ldc = columns + 1;
@@ -181,7 +181,7 @@ TYPED_TEST(Kernels, WhatIsAskedForAheadIsAllThereIsAndNoMore) {
 }
 
 TYPED_TEST(Kernels, PanelsCoverEveryColumnOnce) {
-  for (const Index widest : {3, 4}) {
+  for (const Index widest : {2, 3, 4}) {
     for (Index columns = 1; columns < 300; ++columns) {
       const Panels<TypeParam> panels(columns, widest);
       Index next = 0;

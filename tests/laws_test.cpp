@@ -101,6 +101,26 @@ TEST(LayersAreValues, AssigningAnotherStructureReplaces) {
   EXPECT_EQ(layer.target<ReLU<float>>(), nullptr);
 }
 
+TEST(LayersAreValues, LayerMayBeAssignedAPartOfItself) {
+  Random random(1);
+  const Linear<float> linear({.in_features = 3, .out_features = 3}, random);
+  const Tensor<float> x(Shape{2, 3}, 0.5f);
+  for (const bool moved : {false, true}) {
+    Layer<float> inner = Residual<float>(linear, linear);
+    const Tensor<float> wanted = inner(x);
+    Layer<float> net = Residual<float>(inner, linear);
+    Layer<float>& part = net.target<Residual<float>>()->branch;
+    if (moved) {
+      net = std::move(part);
+    } else {
+      net = part;
+    }
+    EXPECT_EQ(net(x), wanted);
+    net = net.target<Residual<float>>()->branch;
+    EXPECT_NE(net.target<Linear<float>>(), nullptr);
+  }
+}
+
 TEST(LayersAreValues, AssigningToAMovedFromLayerMakesItWhole) {
   Random random(1);
   Linear<float> a({.in_features = 2, .out_features = 3}, random);

@@ -5,9 +5,9 @@
 #include <string>
 #include <typeinfo>
 #include <utility>
-#include <vector>
 
 #include <residua/core/layer.hpp>
+#include <residua/core/list.hpp>
 
 namespace residua::inline RESIDUA_ABI {
 
@@ -27,7 +27,7 @@ class Children : public Network<Derived, S> {
       children_ = std::move(other.children_);
       return *this;
     }
-    for (std::size_t i = 0; i < children_.size(); ++i) children_[i].layer = std::move(other.children_[i].layer);
+    for (Index i = 0; i < size(); ++i) children_[i].layer = std::move(other.children_[i].layer);
     return *this;
   }
 
@@ -39,7 +39,7 @@ class Children : public Network<Derived, S> {
   }
   Derived& add(Layer<S> layer) { return add(std::to_string(children_.size()), std::move(layer)); }
 
-  Index size() const { return static_cast<Index>(children_.size()); }
+  Index size() const { return children_.size(); }
   const std::string& name(Index i) const { return at(i).name; }
   Layer<S>& operator[](Index i) { return const_cast<Layer<S>&>(at(i).layer); }
   const Layer<S>& operator[](Index i) const { return at(i).layer; }
@@ -65,7 +65,7 @@ class Children : public Network<Derived, S> {
 
   const Child& at(Index i) const {
     if (i < 0 || i >= size()) fail(type_name(), "expected a position below ", size(), ", got ", i);
-    return children_[static_cast<std::size_t>(i)];
+    return children_[i];
   }
 
   /// The child of that name, or null.
@@ -76,7 +76,7 @@ class Children : public Network<Derived, S> {
     return nullptr;
   }
 
-  std::vector<Child> children_;
+  detail::List<Child> children_;
 
  private:
   bool same_names(const Children& other) const {

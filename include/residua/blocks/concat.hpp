@@ -50,11 +50,12 @@ class Concat : public Children<Concat<S>, S> {
     const auto [shape, ends] = tape.template pop<Shape, std::vector<Index>>();
     const bool wanted = tape.output_gradient();
     if (wanted) detail::check_gradient("Concat", dy, shape, tape);
+    const Index* const end = ends.data();
     // dx = Σ_i dbranch_i. Where one is empty nobody wants the sum.
     std::vector<Tensor<S>> parts;
-    for (std::size_t i = this->children_.size(); i-- > 0;) {
+    for (Index i = this->size(); i-- > 0;) {
       auto& [name, branch] = this->children_[i];
-      Tensor<S> part = wanted ? slice(dy, -1, ends[i], ends[i + 1]) : Tensor<S>();
+      Tensor<S> part = wanted ? slice(dy, -1, end[i], end[i + 1]) : Tensor<S>();
       parts.push_back(residua::backward(branch, name, std::move(part), tape));
     }
     return detail::sum_of_fork(std::move(parts), "Concat", tape);

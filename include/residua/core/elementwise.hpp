@@ -1,6 +1,7 @@
 // The loops that apply a formula to all elements, a vector at a time, and that add up.
 #pragma once
 
+#include <functional>
 #include <utility>
 
 #include <residua/core/pack.hpp>
@@ -54,7 +55,7 @@ RESIDUA_INLINE typename V::Scalar sum_row(Index size, F&& f, const X*... x) {
 /// As map_row, compiled for the best vectors. The loop stands here once more since g++ does not inline a longer f that is
 /// called from a function in between.
 template <typename S, typename F, typename... X>
-void map_range(Index size, S* y, F&& f, const X*... x) {
+void map_range(Index size, S* y, F f, const X*... x) {
   with_best_vectors([=](auto bytes) {
     using V = Pack<S, bytes>;
     Index i = 0;
@@ -74,7 +75,7 @@ void map(Index size, S* y, F&& f, const X*... x) {
 /// sum[i] += x[i] for i < size.
 template <typename S>
 void add_range(Index size, S* sum, const S* x) {
-  map_range(size, sum, [](auto a, auto b) { return a + b; }, sum, x);
+  map_range<S>(size, sum, std::plus<>(), sum, x);
 }
 
 }  // namespace kernels
@@ -97,7 +98,7 @@ Tensor<S> sum(Tensor<S> a, Tensor<S> b) {
   const S *p = a.cdata(), *q = b.cdata();
   const Index size = a.size();
   Tensor<S> y = take_over(a);
-  kernels::map(size, y.data(), [](auto u, auto v) { return u + v; }, p, q);
+  kernels::map(size, y.data(), std::plus<>(), p, q);
   return y;
 }
 

@@ -46,7 +46,7 @@ struct Printable {
 
 /// Throws Error("place: parts…"), the parts joined as `<<` writes them.
 template <typename... Parts>
-[[noreturn]] void fail(std::string_view place, const Parts&... parts) {
+[[noreturn, gnu::cold]] void fail(std::string_view place, const Parts&... parts) {
   detail::throw_error(place, {detail::Printable(parts)...});
 }
 

@@ -3,13 +3,11 @@
 
 #include <concepts>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <typeinfo>
 #include <utility>
-#include <vector>
 
 #include <residua/core/network.hpp>
 #include <residua/core/parameter.hpp>
@@ -148,17 +146,12 @@ class Layer : public Network<Layer<S>, S> {
   }
 
   Layer(const Layer& other) : held_(other.held().clone()) {}
-  Layer(Layer&&) noexcept = default;
-  Layer& operator=(const Layer& other) {
-    if (this == &other) return *this;
-    if (!held_ || !held_->assign(other.held())) held_ = other.held().clone();
+  Layer(Layer&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+  Layer& operator=(Layer other) {  // by value: it may be a part of this one, which ends here
+    if (!held_ || !other.held_ || !held_->take(*other.held_)) std::swap(held_, other.held_);
     return *this;
   }
-  Layer& operator=(Layer&& other) {
-    if (this == &other) return *this;
-    if (!held_ || !other.held_ || !held_->take(*other.held_)) held_ = std::move(other.held_);
-    return *this;
-  }
+  ~Layer() { delete held_; }
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const { return held().forward(std::move(x), tape); }
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) { return held().backward(std::move(dy), tape); }
@@ -184,8 +177,7 @@ class Layer : public Network<Layer<S>, S> {
  private:
   struct Held {
     virtual ~Held() = default;
-    virtual std::unique_ptr<Held> clone() const = 0;
-    virtual bool assign(const Held& other) = 0;
+    virtual Held* clone() const = 0;
     virtual bool take(Held& other) = 0;
     virtual Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const = 0;
     virtual Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) = 0;
@@ -197,7 +189,6 @@ class Layer : public Network<Layer<S>, S> {
     virtual void* address() = 0;
   };
 
-  // Never held by a std::unique_ptr of its own type: what that type instantiates costs compile time for each layer.
   template <typename T>
   struct Holder final : Held {
     T layer;
@@ -205,16 +196,10 @@ class Layer : public Network<Layer<S>, S> {
     explicit Holder(const T& from) : layer(from) {}
     explicit Holder(T&& from) : layer(std::move(from)) {}
 
-    std::unique_ptr<Held> clone() const override { return std::unique_ptr<Held>(new Holder(layer)); }
-    bool assign(const Held& other) override {
-      if constexpr (std::is_copy_assignable_v<T>) {
-        if (other.type() != typeid(T)) return false;
-        layer = static_cast<const Holder&>(other).layer;
-        return true;
-      }
-      return false;
-    }
-    bool take(Held& other) override {
+    // What is cold runs seldom, and is compiled for size. Only what is called through a pointer may be: g++ takes what follows
+    // the call of such a function to run seldom too, in a user's function as well.
+    [[gnu::cold]] Held* clone() const override { return new Holder(layer); }
+    [[gnu::cold]] bool take(Held& other) override {
       if constexpr (std::is_move_assignable_v<T>) {
         if (other.type() != typeid(T)) return false;
         layer = std::move(static_cast<Holder&>(other).layer);
@@ -244,7 +229,7 @@ class Layer : public Network<Layer<S>, S> {
       return detail::multiply_adds(layer, input);
     }
     bool samplewise() const override { return detail::samplewise<S>(layer); }
-    void walk(detail::Walk<S>& walk) override { walk.node(layer); }
+    [[gnu::cold]] void walk(detail::Walk<S>& walk) override { walk.node(layer); }
     const std::type_info& type() const override { return typeid(T); }
     void* address() override { return &layer; }
   };
@@ -254,7 +239,7 @@ class Layer : public Network<Layer<S>, S> {
     return *held_;
   }
 
-  std::unique_ptr<Held> held_;
+  Held* held_;
 };
 
 }  // namespace residua::inline RESIDUA_ABI

@@ -381,22 +381,6 @@ class Scratch {
   Index size_;
 };
 
-/// The cache as an allocator for standard containers.
-template <typename T>
-struct CachedAllocator {
-  using value_type = T;
-  CachedAllocator() = default;
-  template <typename U> CachedAllocator(const CachedAllocator<U>&) {}
-
-  T* allocate(std::size_t count) {
-    return static_cast<T*>(MemoryCache::acquire(count * sizeof(T))->data());
-  }
-  void deallocate(T* data, std::size_t) {
-    MemoryCache::release(reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(data) - alignment));
-  }
-  friend bool operator==(CachedAllocator, CachedAllocator) { return true; }
-};
-
 }  // namespace detail
 
 /// What the library holds at the moment, and how often it asked the system or copied. Process-wide.

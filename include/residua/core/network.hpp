@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <residua/core/list.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/tape.hpp>
 #include <residua/core/tensor_ops.hpp>
@@ -67,12 +68,13 @@ bool has_layers(const Net& net, Index least) {
 template <typename S, typename Net>
 Tensor<S> predict_in_pieces(const Net& net, const Tensor<S>& x, Index pieces) {
   const Index N = x.dim(0), size = x.size() / N;
-  std::vector<Tensor<S>> results(static_cast<std::size_t>(pieces));
+  detail::List<Tensor<S>> results;
+  for (Index piece = 0; piece < pieces; ++piece) results.push_back({});
   const auto predict = [&](Index piece) {
     Tape<S> tape;
     const Index first = piece * N / pieces, last = (piece + 1) * N / pieces;
     const std::span<const S> samples(x.cdata() + first * size, x.cdata() + last * size);
-    results[static_cast<std::size_t>(piece)] = net.forward(Tensor<S>(x.shape().with(0, last - first), samples), tape);
+    results[piece] = net.forward(Tensor<S>(x.shape().with(0, last - first), samples), tape);
   };
   // Each thread has pieces of its own where no thread would wait for long, else all work on one piece.
   const Index threads = num_threads(), rounds = (pieces + threads - 1) / threads;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include <residua/core/elementwise.hpp>
@@ -12,11 +11,18 @@ namespace residua::inline RESIDUA_ABI {
 namespace detail {
 template <typename T> class Tracked;
 
-/// Where a tracked value is now: inside its owner, or here once the owner is gone.
-template <typename T>
+/// Where a tracked value is now: inside its owner, or once the owner is gone in memory of its own, which its destructor asks
+/// for. Of no type, so that it is compiled once for all.
 struct Anchor {
-  T* at = nullptr;
-  std::optional<T> kept;
+  void* at;
+  void (*destroy)(void*) = nullptr;  // the value, when it has no owner
+
+  explicit Anchor(void* value) : at(value) {}
+  Anchor(const Anchor&) = delete;
+  Anchor& operator=(const Anchor&) = delete;
+  ~Anchor() {
+    if (destroy != nullptr) destroy(at);
+  }
 };
 }  // namespace detail
 
@@ -25,14 +31,14 @@ struct Anchor {
 template <typename T>
 class Handle {
  public:
-  T* operator->() const { return anchor_->at; }
-  T& operator*() const { return *anchor_->at; }
+  T* operator->() const { return static_cast<T*>(anchor_->at); }
+  T& operator*() const { return *operator->(); }
   friend bool operator==(const Handle& a, const Handle& b) { return a.anchor_ == b.anchor_; }
 
  private:
   friend class detail::Tracked<T>;
-  explicit Handle(std::shared_ptr<detail::Anchor<T>> anchor) : anchor_(std::move(anchor)) {}
-  std::shared_ptr<detail::Anchor<T>> anchor_;
+  explicit Handle(std::shared_ptr<detail::Anchor> anchor) : anchor_(std::move(anchor)) {}
+  std::shared_ptr<detail::Anchor> anchor_;
 };
 
 namespace detail {
@@ -42,11 +48,11 @@ namespace detail {
 template <typename T>
 class Tracked : public T {
  public:
-  [[gnu::noinline]] explicit Tracked(T content) : T(std::move(content)), anchor_(new Anchor<T>{this, {}}) {}
+  [[gnu::noinline]] explicit Tracked(T initial) : T(std::move(initial)), anchor_(new Anchor(content())) {}
   [[gnu::noinline]] Tracked(const Tracked& other) : Tracked(other.copied()) {}
   [[gnu::noinline]] Tracked(Tracked&& other) noexcept
       : T(std::move(static_cast<T&>(other))), anchor_(std::move(other.anchor_)) {
-    if (anchor_) anchor_->at = this;
+    if (anchor_) anchor_->at = content();
   }
   [[gnu::noinline]] Tracked& operator=(const Tracked& other) {
     if (this == &other) return *this;
@@ -57,19 +63,21 @@ class Tracked : public T {
   [[gnu::noinline]] Tracked& operator=(Tracked&& other) noexcept {
     if (this == &other) return *this;
     T::assign(std::move(static_cast<T&>(other)));
-    if (!anchor_ && (anchor_ = std::move(other.anchor_))) anchor_->at = this;
+    if (!anchor_ && (anchor_ = std::move(other.anchor_))) anchor_->at = content();
     return *this;
   }
   [[gnu::noinline]] ~Tracked() {
     if (!anchor_ || anchor_.use_count() == 1) return;
-    anchor_->kept.emplace(std::move(static_cast<T&>(*this)));
-    anchor_->at = &*anchor_->kept;
+    anchor_->at = new T(std::move(*content()));
+    anchor_->destroy = [](void* at) { delete static_cast<T*>(at); };
   }
 
   Handle<T> handle() const { return Handle<T>(anchor_); }
 
  private:
-  std::shared_ptr<Anchor<T>> anchor_;
+  T* content() { return this; }
+
+  std::shared_ptr<Anchor> anchor_;
 };
 
 }  // namespace detail

@@ -23,7 +23,8 @@ class Record {
   static Record of(T value) {
     static_assert(alignof(T) <= alignment);
     Record record;
-    record.object_ = new (MemoryCache::acquire(sizeof(T))->data()) T(std::move(value));
+    record.memory_ = Storage(sizeof(T));
+    new (record.memory_.data()) T(std::move(value));
     record.type_ = &typeid(T);
     record.destroy_ = [](void* object) { static_cast<T*>(object)->~T(); };
     if constexpr (std::is_invocable_v<T&>) record.call_ = [](void* object) { (*static_cast<T*>(object))(); };
@@ -32,26 +33,24 @@ class Record {
 
   Record(Record&& other) noexcept { *this = std::move(other); }
   Record& operator=(Record&& other) noexcept {
-    std::swap(object_, other.object_);
+    std::swap(memory_, other.memory_);
     std::swap(type_, other.type_);
     std::swap(destroy_, other.destroy_);
     std::swap(call_, other.call_);
     return *this;
   }
   ~Record() {
-    if (object_ == nullptr) return;
-    destroy_(object_);
-    CachedAllocator<std::byte>().deallocate(static_cast<std::byte*>(object_), 0);
+    if (type_ != nullptr) destroy_(memory_.data());
   }
 
   const std::type_info& type() const { return *type_; }
-  template <typename T> T& as() { return *static_cast<T*>(object_); }
-  void operator()() { call_(object_); }
+  template <typename T> T& as() { return *static_cast<T*>(memory_.data()); }
+  void operator()() { call_(memory_.data()); }
 
  private:
   Record() = default;
 
-  void* object_ = nullptr;
+  Storage memory_;
   const std::type_info* type_ = nullptr;
   void (*destroy_)(void*) = nullptr;
   void (*call_)(void*) = nullptr;

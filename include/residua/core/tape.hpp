@@ -11,8 +11,8 @@
 #include <tuple>
 #include <typeinfo>
 #include <utility>
-#include <vector>
 
+#include <residua/core/list.hpp>
 #include <residua/core/memory.hpp>
 #include <residua/core/random.hpp>
 #include <residua/core/record.hpp>
@@ -61,6 +61,16 @@ struct Finish {
 };
 
 namespace detail {
+
+/// The type of one value, or of a tuple of any other number.
+template <typename... T>
+struct OneOrTuple {
+  using Type = std::tuple<T...>;
+};
+template <typename T>
+struct OneOrTuple<T> {
+  using Type = T;
+};
 
 /// A variable has another value while this lives.
 template <typename T>
@@ -120,10 +130,9 @@ class Tape {
     gradient_wanted_ = wanted_before || trainable;
     const std::uint64_t number = pushed_++;
     if (!recording()) return;
-    using Kept = std::tuple<T...>;
-    Kept kept(std::move(values)...);
-    if constexpr (std::semiregular<Kept>) {
-      if (!gradient_wanted_) kept = Kept();
+    Kept<T...> kept(std::move(values)...);
+    if constexpr (std::semiregular<Kept<T...>>) {
+      if (!gradient_wanted_) kept = Kept<T...>();
     }
     entries_.push_back({detail::Record::of(std::move(kept)), number, place_, wanted_before, gradient_wanted_});
   }
@@ -133,7 +142,7 @@ class Tape {
   void keep(T... values) {
     const std::uint64_t number = pushed_++;
     if (!recording()) return;
-    entries_.push_back({detail::Record::of(std::tuple<T...>(std::move(values)...)), number, place_, gradient_wanted_,
+    entries_.push_back({detail::Record::of(Kept<T...>(std::move(values)...)), number, place_, gradient_wanted_,
                         gradient_wanted_});
   }
 
@@ -141,23 +150,18 @@ class Tape {
   /// Throws Error when the tape is empty, or when the last push was another layer's or of other types.
   template <typename... T>
   auto pop() {
-    using Kept = std::tuple<T...>;
     if (entries_.empty()) fail(place("Tape"), "expected a recorded forward before backward, got an empty tape");
     Entry& last = entries_.back();
-    if (last.place != place_ || last.record.type() != typeid(Kept)) {
+    if (last.place != place_ || last.record.type() != typeid(Kept<T...>)) {
       fail(place("Tape"), "expected to find on the tape what this layer's forward pushed, got what another one pushed");
     }
-    Kept kept = std::move(last.record.template as<Kept>());
+    auto kept = std::move(last.record.template as<Kept<T...>>());
     gradient_wanted_ = last.input_gradient;
     output_gradient_ = last.output_gradient;
     popped_ = last.number;
     entries_.pop_back();
     settle();
-    if constexpr (sizeof...(T) == 1) {
-      return std::get<0>(std::move(kept));
-    } else {
-      return kept;
-    }
+    return kept;
   }
 
   /// In forward: whether the gradient by the tensor now flowing will be wanted. After a pop in backward: whether the
@@ -265,7 +269,7 @@ class Tape {
     Tape& tape_;
     Scope* outer_;
     std::string_view name_;
-    std::size_t entries_, updates_;
+    Index entries_, updates_;
     std::uint64_t place_;
     bool wanted_;
     int exceptions_;
@@ -276,7 +280,7 @@ class Tape {
   Scope scope(Temporary&& name) = delete;  // the scope keeps the name's address
 
   /// The path of the layer that is running, or `otherwise` at the top.
-  std::string place(std::string_view otherwise) const {
+  [[gnu::cold]] std::string place(std::string_view otherwise) const {
     std::string path;
     for (const Scope* scope = scope_; scope != nullptr; scope = scope->outer_) {
       if (!scope->name_.empty() && !path.empty()) path.insert(0, 1, '.');
@@ -288,7 +292,7 @@ class Tape {
 
   /// Throws Error("place: parts…"); `layer` is the name used at the top.
   template <typename... Parts>
-  [[noreturn]] void fail(std::string_view layer, const Parts&... parts) const {
+  [[noreturn, gnu::cold]] void fail(std::string_view layer, const Parts&... parts) const {
     residua::fail(place(layer), parts...);
   }
 
@@ -301,6 +305,10 @@ class Tape {
   void report(const Observation<S>& seen) { observer_(seen); }
 
  private:
+  /// What one push keeps: the value, or a tuple of several.
+  template <typename... T>
+  using Kept = typename detail::OneOrTuple<T...>::Type;
+
   struct Entry {
     detail::Record record;
     std::uint64_t number, place;
@@ -318,8 +326,8 @@ class Tape {
   void settle() {
     if (updates_.empty() || !entries_.empty() || depth_ > 0) return;
     auto updates = std::exchange(updates_, {});
-    for (std::size_t i = 0; i < updates.size(); ++i) {
-      Update* next = &updates[0];  // the first of those with the least number
+    for (Index i = 0; i < updates.size(); ++i) {
+      Update* next = updates.begin();  // the first of those with the least number
       for (Update& update : updates) next = update.number < next->number ? &update : next;
       next->run();
       next->number = std::numeric_limits<std::uint64_t>::max();
@@ -330,8 +338,8 @@ class Tape {
   TapeOptions options_;
   bool gradient_wanted_;
   bool output_gradient_ = true;
-  std::vector<Entry, detail::CachedAllocator<Entry>> entries_;
-  std::vector<Update, detail::CachedAllocator<Update>> updates_;
+  detail::List<Entry> entries_;
+  detail::List<Update> updates_;
   std::uint64_t pushed_ = 0, popped_ = 0;  // pushes so far, kept or not; the number of the entry taken back last
   Scope* scope_ = nullptr;
   std::uint64_t place_ = 0;

@@ -122,12 +122,14 @@ Tensor<S> sum_over_blocks(const WideRows& wide, Index count, BlockSums&& block_s
   return total;
 }
 
-/// sum[c] += Σ x[row, c] for the wide rows of a block; `seen(position)` is called for each vector.
-template <typename S, typename Seen>
-void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum, Seen&& seen) {
+/// sum[c] += Σ x[row, c] for the wide rows of a block; meanwhile memory is asked for what stands from `next` on, as much as is
+/// read, or with one halving half of it.
+template <typename S>
+void add_wide_rows(const WideRows& wide, Index block, const S* x, S* sum, const S* next, int halvings) {
+  const Index first = block * wide.block_size();
   wide.for_each_vector<S>(block, [=](auto zero, Index at, Index c, auto n) {
     using V = decltype(zero);
-    seen(at);
+    prefetch(next + ((at - first) >> halvings));
     store<V>(sum + c, load<V>(sum + c, n) + load<V>(x + at, n), n);
   });
 }
@@ -138,7 +140,8 @@ Tensor<S> column_sums(const S* x, Index rows, Index columns) {
   const WideRows wide(rows, columns);
   return sum_over_blocks<S>(wide, 1, [&](Index block, S* sums) {
     Tensor<S> wide_sum(Shape{wide.width}, S(0));
-    add_wide_rows(wide, block, x, wide_sum.data(), [=](Index at) { prefetch(x + at, bytes_ahead); });
+    const Index next = block * wide.block_size() + bytes_ahead / Index(sizeof(S));
+    add_wide_rows(wide, block, x, wide_sum.data(), x + next, 0);
     collapse(wide_sum.cdata(), wide, sums);
   });
 }
@@ -176,15 +179,14 @@ Tensor<S> column_moments(const S* x, Index rows, Index columns) {
     S* const mean = moments + block * 2 * columns;
     // The second pass reads the block from the cache. For memory to be busy all the time, each asks for half the next block.
     const Index first = block * wide.block_size(), next = std::min(block + 1, blocks - 1) * wide.block_size();
-    const auto ask = [=](Index at) { prefetch(x + next + (at - first) / 2); };
-    add_wide_rows(wide, block, x, sum, ask);
+    add_wide_rows(wide, block, x, sum, x + next, 1);
     collapse(sum, wide, mean);
     for (Index c = 0; c < columns; ++c) mean[c] /= static_cast<S>(wide.rows_in(block));
     const Tensor<S> means = repeated(mean, wide);
     std::fill_n(sum, wide.width, S(0));
     wide.for_each_vector<S>(block, [=, m = means.cdata()](auto zero, Index at, Index c, auto n) {
       using V = decltype(zero);
-      ask(at + wide.block_size());
+      prefetch(x + next + (at + wide.block_size() - first) / 2);
       const V v = load<V>(x + at, n) - load<V>(m + c, n);
       store<V>(sum + c, load<V>(sum + c, n) + v * v, n);
     });

@@ -83,17 +83,16 @@ struct Correlation {
 
   /// `taps`: distances (h, w) of each tap from tap (0, 0); each reads `depth` elements. `b`: packed, a matrix for each group;
   /// or `few`, the matrix of a single group with few columns, transposed: (K, taps · depth).
-  void run(const Tensor<Index>& taps, Index depth, const Packed<S>& b, const S* few, Epilogue<S> end) const {
+  void run(const Index* taps, Index tap_count, Index depth, const Packed<S>& b, const S* few, Epilogue<S> end) const {
     const PixelUnits units(N, I, J, C, K / groups);
-    const Index tap_count = taps.dim(0), kg = K / groups, cg = C / groups;
+    const Index kg = K / groups, cg = C / groups;
     parallel_for(units.count(), [&](Index u) {
       const auto [n0, n1, i0, i1] = units.unit(u);
       const Index top = origin[0] + i0 * step[0], left = origin[1];
       const Index last_row = top + (i1 - 1 - i0) * step[0], last_column = left + (J - 1) * step[1];
       const Windows<S> windows(x, H, W, C, n0, n1, {top, left}, {last_row, last_column}, reach);
-      Tensor<Index> offsets(Shape{tap_count}, uninitialized);
-      Index* const offset = offsets.data();
-      for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps.cdata()[2 * t], taps.cdata()[2 * t + 1]);
+      const detail::Scratch<Index> offset(tap_count);
+      for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps[2 * t], taps[2 * t + 1]);
       const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
       RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
       for (Index n = n0; n < n1; ++n) {
@@ -106,13 +105,13 @@ struct Correlation {
           }
         }
       }
-      if (few != nullptr) return rows.multiply_few(offset, tap_count, depth, few, K, 1, end, ahead);
+      if (few != nullptr) return rows.multiply_few(offset.data(), tap_count, depth, few, K, 1, end, ahead);
       for (Index g = 0; g < groups; ++g) {
         Epilogue<S> finish = end;
         if (end.bias != nullptr) finish.bias = end.bias + g * kg;
         // The groups that follow write their columns later, unless they add to what is there.
         const Index room = end.accumulate || tap_count == 0 ? kg : K - g * kg;
-        rows.multiply(offset, tap_count, depth, b, g, finish, g * kg, room, ahead.part(g, groups));
+        rows.multiply(offset.data(), tap_count, depth, b, g, finish, g * kg, room, ahead.part(g, groups));
         for (Index t = 0; t < tap_count; ++t) offset[t] += cg;  // to the next group's channels
       }
     });
@@ -137,7 +136,8 @@ void direct_convolution(const S* x, const Packed<S>& weights, const S* few, S* y
                         Epilogue<S> end) {
   const bool whole_rows = rows_are_one(s);
   const Index across = whole_rows ? 1 : s.kernel[1], depth = s.C / s.groups * (whole_rows ? s.kernel[1] : 1);
-  Tensor<Index> taps(Shape{s.kernel[0] * across, 2}, uninitialized);
+  const Index tap_count = s.kernel[0] * across;
+  const detail::Scratch<Index> taps(2 * tap_count);
   Index* tap = taps.data();
   for (Index r = 0; r < s.kernel[0]; ++r) {
     for (Index c = 0; c < across; ++c) {
@@ -152,7 +152,7 @@ void direct_convolution(const S* x, const Packed<S>& weights, const S* few, S* y
                                .origin = {-s.padding[0], -s.padding[1]},
                                .reach = {(s.kernel[0] - 1) * s.dilation[0], (s.kernel[1] - 1) * s.dilation[1]},
                                .groups = s.groups};
-  forward.run(taps, depth, weights, few, end);
+  forward.run(taps.data(), tap_count, depth, weights, few, end);
 }
 
 /// The taps that reach one residue class of input pixels: those with (first + padding − r · dilation) divisible by stride.
@@ -205,10 +205,8 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
     for (Index fw = 0; fw < std::min(s.stride[1], s.W); fw += width) {
       const ClassTaps rows(s, 0, fh, 1), columns(s, 1, fw, width);
       const Index across = columns.highest - columns.lowest + 1;
-      Tensor<Index> taps(Shape{s.kernel[0] * across, 2}, uninitialized);  // of dy: quotients from the lowest
-      Tensor<Index> numbers(Shape{s.kernel[0] * across, width}, uninitialized);  // the weights' tap for each class, or −1
-      Index* const tap = taps.data();
-      Index* const number = numbers.data();
+      const detail::Scratch<Index> tap(s.kernel[0] * across * 2);  // of dy: quotients from the lowest
+      const detail::Scratch<Index> number(s.kernel[0] * across * width);  // the weights' tap for each class, or −1
       Index count = 0;
       for (Index r = 0; r < s.kernel[0]; ++r) {
         if (!ClassTaps::hits(s, 0, fh, r)) continue;
@@ -244,7 +242,6 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
         }
         packed.fill(0, count * s.K, {side_by_side.cdata(), width * s.C, 1});
       }
-      taps = Tensor<Index>(Shape{count, 2}, std::span<const Index>(tap, static_cast<std::size_t>(2 * count)));
       const Correlation<S> backward{.x = dy, .N = s.N, .H = s.out(0), .W = s.out(1), .C = s.K,
                                     .y = dx, .YH = s.H, .YW = s.W / width, .K = s.C * width,
                                     .first = {fh, fw}, .every = {s.stride[0], s.stride[1] / width},
@@ -254,7 +251,7 @@ void direct_input_gradient(const S* dy, const S* weight, S* dx, const Convolutio
                                     .reach = {std::max<Index>(0, rows.highest - rows.lowest),
                                               std::max<Index>(0, columns.highest - columns.lowest)},
                                     .groups = s.groups};
-      backward.run(taps, kg, packed, few ? transposed.cdata() : nullptr, {});
+      backward.run(tap.data(), count, kg, packed, few ? transposed.cdata() : nullptr, {});
     }
   }
 }

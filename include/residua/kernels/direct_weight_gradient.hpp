@@ -100,7 +100,7 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
   const auto& kernels = micro_kernels<S>();
   const Index I = s.out(0), J = s.out(1), cg = s.C / s.groups, kg = s.K / s.groups;
   const Index row = s.taps() * cg, size = s.K * row;
-  const Panels<S> panels(row, widest_outer_tile);
+  const Panels<S> panels(row, kernels.widest_outer);
   const Index tile_rows = kernels.outer_rows[panels.width - 1], tiles = (kg + tile_rows - 1) / tile_rows;
   const Index all_panels = s.groups * panels.count();
   const bool copies = tiles >= 4 || J == 1;

@@ -27,7 +27,7 @@ struct Panels {
 
   /// The widest that leaves no narrow panel at the end.
   static Index best_width(Index vectors, Index widest) {
-    if (vectors <= widest) return vectors;
+    if (vectors <= widest || widest == 2) return std::min(vectors, widest);
     if (widest == 4 && vectors % 4 != 1) return vectors % 3 == 0 && vectors % 4 != 0 ? 3 : 4;
     return vectors % 3 == 0 || vectors % 2 != 0 ? 3 : 2;
   }

@@ -273,9 +273,9 @@ class WinogradWeightGradient {
   WinogradWeightGradient(const ChannelsOfImages<const S>& x, const ChannelsOfImages<const S>& dy, S* dtaps, Index groups,
                          const WinogradTiles& tiles)
       : x_(x), C_(x.channels), cg_(C_ / groups), dy_(dy), K_(dy.channels), kg_(K_ / groups), dtaps_(dtaps),
-        groups_(groups), tiles_(tiles), zeros_(Shape{in_whole_vectors<S>(std::max(C_, K_))}), panels_(cg_, widest_outer_tile),
-        rows_(micro_kernels<S>().outer_rows[panels_.width - 1]), row_(in_whole_vectors<S>(cg_)),
-        blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
+        groups_(groups), tiles_(tiles), zeros_(Shape{in_whole_vectors<S>(std::max(C_, K_))}),
+        panels_(cg_, micro_kernels<S>().widest_outer), rows_(micro_kernels<S>().outer_rows[panels_.width - 1]),
+        row_(in_whole_vectors<S>(cg_)), blocks_of_group_((kg_ + rows_ - 1) / rows_) {}
 
   void run() const {
     const Index count = tiles_.count();

@@ -60,14 +60,15 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
 
   Tensor<S> forward(Tensor<S> x, Tape<S>& tape) const {
     const Index C = options.num_features;
+    const Shape channels{C};
     detail::check_features("BatchNorm", C, 2, x.shape(), tape);
     if (options.affine) {
-      detail::check_value("BatchNorm", "weight", weight.value, Shape{C}, tape);
-      detail::check_value("BatchNorm", "bias", bias.value, Shape{C}, tape);
+      detail::check_value("BatchNorm", "weight", weight.value, channels, tape);
+      detail::check_value("BatchNorm", "bias", bias.value, channels, tape);
     }
     if (options.track_running_stats) {
-      detail::check_value("BatchNorm", "running_mean", running_mean.value, Shape{C}, tape);
-      detail::check_value("BatchNorm", "running_var", running_var.value, Shape{C}, tape);
+      detail::check_value("BatchNorm", "running_mean", running_mean.value, channels, tape);
+      detail::check_value("BatchNorm", "running_var", running_var.value, channels, tape);
     }
 
     const bool of_batch = !options.track_running_stats || (tape.training() && !options.frozen);
@@ -90,7 +91,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
     Tensor<S> statistics;
     if (of_batch && tape.training() && options.track_running_stats) statistics = unbiased(moments, y.rows());
     if (tape.updates_in_forward()) fold(std::exchange(statistics, {}), tape);
-    tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments), of_batch);
+    tape.push_for(weight.trainable() || bias.trainable(), Recorded{std::move(x), std::move(moments), of_batch});
     tape.keep(std::move(statistics));
     return y;
   }
@@ -98,7 +99,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");  // updates wait for the end of it
     auto statistics = tape.template pop<Tensor<S>>();
-    const auto [x, moments, of_batch] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
+    const auto [x, moments, of_batch] = tape.template pop<Recorded>();
     if (tape.output_gradient()) detail::check_gradient("BatchNorm", dy, x.shape(), tape);
     fold(std::move(statistics), tape);
     if (!tape.output_gradient()) return {};
@@ -126,6 +127,11 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   }
 
  private:
+  struct Recorded {
+    Tensor<S> x, moments;
+    bool of_batch;
+  };
+
   kernels::GroupNorm<S> channels_of(const Shape& x, bool of_batch) const {
     return {.samples = 1, .pixels = x.rows(), .channels = x[-1], .groups = x[-1], .eps = options.eps,
             .of_input = of_batch, .weight = weight.value.cdata(), .bias = bias.value.cdata()};
@@ -144,7 +150,7 @@ class BatchNorm : public Network<BatchNorm<S>, S> {
   /// Has them folded into the running ones; nothing where there are none.
   void fold(Tensor<S> statistics, Tape<S>& tape) const {
     if (statistics.empty()) return;
-    tape.on_success(detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(),
+    tape.on_success(detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), true,
                                     options.momentum, std::move(statistics)});
   }
 };

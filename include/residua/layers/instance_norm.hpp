@@ -74,7 +74,7 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
     Tensor<S> statistics;
     if (tracked && tape.training()) statistics = of_batch(norm, moments);
     if (tape.updates_in_forward()) fold(std::exchange(statistics, {}), tape);
-    tape.push_for(weight.trainable() || bias.trainable(), std::move(x), std::move(moments), norm.of_input);
+    tape.push_for(weight.trainable() || bias.trainable(), Recorded{std::move(x), std::move(moments), norm.of_input});
     tape.keep(std::move(statistics));
     return y;
   }
@@ -82,7 +82,7 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
     auto scope = tape.scope("");  // updates wait for the end of it
     auto statistics = tape.template pop<Tensor<S>>();
-    const auto [x, moments, of_input] = tape.template pop<Tensor<S>, Tensor<S>, bool>();
+    const auto [x, moments, of_input] = tape.template pop<Recorded>();
     if (tape.output_gradient()) detail::check_gradient("InstanceNorm", dy, x.shape(), tape);
     fold(std::move(statistics), tape);
     if (!tape.output_gradient()) return {};
@@ -105,6 +105,11 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
   }
 
  private:
+  struct Recorded {
+    Tensor<S> x, moments;
+    bool of_input;
+  };
+
   kernels::GroupNorm<S> channels_of(const Shape& x, bool of_input) const {
     return {.samples = x[0], .pixels = x.rows() / x[0], .channels = x[-1], .groups = x[-1], .eps = options.eps,
             .of_input = of_input, .weight = weight.value.cdata(), .bias = bias.value.cdata()};
@@ -126,8 +131,8 @@ class InstanceNorm : public Samplewise<InstanceNorm<S>, S> {
   /// Has them folded into the running ones; nothing where there are none.
   void fold(Tensor<S> statistics, Tape<S>& tape) const {
     if (statistics.empty()) return;
-    tape.on_success(
-        detail::Fold<S>{running_mean.handle(), running_var.handle(), {}, options.momentum, std::move(statistics)});
+    tape.on_success(detail::Fold<S>{running_mean.handle(), running_var.handle(), num_batches_tracked.handle(), false,
+                                    options.momentum, std::move(statistics)});
   }
 };
 

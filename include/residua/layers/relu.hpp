@@ -36,11 +36,11 @@ class ReLU : public Samplewise<ReLU<S>, S> {
       tape.fail("ReLU", "expected to be told what it stops by the layer that has done it, got ", stopped.bits.size(),
                 " bytes, in runs of ", stopped.run, ", for ", shape);
     }
-    tape.push_for(false, shape, std::move(stopped));
+    tape.push_for(false, Recorded{shape, std::move(stopped)});
   }
 
   Tensor<S> backward(Tensor<S> dy, Tape<S>& tape) {
-    const auto [shape, stopped] = tape.template pop<Shape, ReluMask>();
+    const auto [shape, stopped] = tape.template pop<Recorded>();
     if (!tape.output_gradient()) return {};
     detail::check_gradient("ReLU", dy, shape, tape);
     const S* const in = dy.cdata();
@@ -50,6 +50,12 @@ class ReLU : public Samplewise<ReLU<S>, S> {
   }
 
   static void visit(auto&, auto&&) {}
+
+ private:
+  struct Recorded {
+    Shape shape;
+    ReluMask stopped;
+  };
 };
 
 }  // namespace residua::inline RESIDUA_ABI

@@ -65,10 +65,9 @@ template <typename S, typename Target>
 Loss<S> cross_entropy_of_rows(const Tensor<S>& logits, double divisor, Target&& target) {
   const Index rows = logits.rows(), classes = logits.features();
   Tensor<S> gradient(logits.shape(), uninitialized);
-  Tensor<double> losses(Shape{rows}, uninitialized);
+  const Scratch<double> loss(rows);
   const S* const x = logits.cdata();
   S* const dx = gradient.data();
-  double* const loss = losses.data();
   parallel_ranges(rows, std::clamp<Index>(32768 / classes, 64, 256), [&](Index first, Index last) {
     Tensor<S> scratch(Shape{2, last - first}, uninitialized);
     S *const top = scratch.data(), *const sum = top + (last - first);

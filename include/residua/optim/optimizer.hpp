@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include <residua/core/list.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/state.hpp>
 
@@ -60,14 +61,14 @@ class GroupedOptimizer : public Optimizer<S> {
   /// what is kept for a parameter has another shape than the parameter, or where options break the constructor's rules.
   void step() final {
     check();
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      auto& p = *parameters_[i];
+    for (Index i = 0; i < kept_.size(); ++i) {
+      auto& p = parameter(i);
       if (p.requires_grad && !p.grad.empty()) move(options_[kept_[i].group], p.value, p.grad, kept_[i].memory);
     }
   }
 
   const std::vector<ParameterHandle<S>>& parameters() const final { return parameters_; }
-  Index group_count() const final { return static_cast<Index>(options_.size()); }
+  Index group_count() const final { return options_.size(); }
   double& lr(Index group) final { return options(group).lr; }
   double* momentum(Index group) final {
     if constexpr (requires(Options o) { o.betas; }) {
@@ -77,15 +78,15 @@ class GroupedOptimizer : public Optimizer<S> {
     }
   }
 
-  void visit_state(StateVisitor& v) final {
+  [[gnu::cold]] void visit_state(StateVisitor& v) final {
     for (Index group = 0; group < group_count(); ++group) {
       v.inside("group" + std::to_string(group), [&] {
         v("lr", lr(group));
         v("momentum", *momentum(group));
       });
     }
-    for (std::size_t i = 0; i < kept_.size(); ++i) {
-      v.inside(std::to_string(i), [&] { Memory::visit(kept_[i].memory, v, *parameters_[i]); });
+    for (Index i = 0; i < kept_.size(); ++i) {
+      v.inside(std::to_string(i), [&] { Memory::visit(kept_[i].memory, v, parameter(i)); });
     }
   }
 
@@ -109,8 +110,8 @@ class GroupedOptimizer : public Optimizer<S> {
   /// Throws Error for anything that step() would stumble over.
   void check() {
     for (const Options& options : options_) check_options(options);
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      const auto& p = *parameters_[i];
+    for (Index i = 0; i < kept_.size(); ++i) {
+      const auto& p = parameter(i);
       check_shape("gradient", p.grad, i);
       const auto check_member = [&](std::string_view name, auto& member, const auto&...) {
         if constexpr (requires { member.shape(); }) check_shape(name, member, i);
@@ -120,6 +121,8 @@ class GroupedOptimizer : public Optimizer<S> {
   }
 
  private:
+  ParameterData<S>& parameter(Index i) const { return *parameters_[static_cast<std::size_t>(i)]; }
+
   void add_group(const std::vector<ParameterHandle<S>>& parameters, const Options& options) {
     for (const auto& p : parameters) {
       if (detail::contains(parameters_, p)) {
@@ -135,29 +138,29 @@ class GroupedOptimizer : public Optimizer<S> {
     if (parameters_.empty()) fail(kind_, "expected at least one parameter, got none");
   }
 
-  void check_shape(std::string_view what, const Tensor<S>& tensor, std::size_t i) const {
-    const Shape& expected = parameters_[i]->value.shape();
+  void check_shape(std::string_view what, const Tensor<S>& tensor, Index i) const {
+    const Shape& expected = parameter(i).value.shape();
     if (!tensor.empty() && tensor.shape() != expected) {
       fail(kind_, "expected a ", what, " of shape ", expected, " for parameter ", i, ", got ", tensor.shape());
     }
   }
 
-  std::size_t checked(Index group) const {
+  Index checked(Index group) const {
     if (group < 0 || group >= group_count()) {
       fail(kind_, "expected a group from 0 to ", group_count() - 1, ", got ", group);
     }
-    return static_cast<std::size_t>(group);
+    return group;
   }
 
   struct Kept {
-    std::size_t group;
+    Index group;
     Memory memory;
   };
 
   const char* kind_;
-  std::vector<Options> options_;  // by group
+  detail::List<Options> options_;  // by group
   std::vector<ParameterHandle<S>> parameters_;
-  std::vector<Kept> kept_;  // by parameter
+  detail::List<Kept> kept_;  // by parameter
 };
 
 namespace detail {

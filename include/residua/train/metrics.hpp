@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iomanip>
 #include <ostream>
 #include <span>
 #include <sstream>
@@ -190,23 +189,21 @@ inline std::string ClassificationMetrics::table(std::span<const std::string> nam
   }
   const auto number = [](double value) {
     std::ostringstream text;
-    text << std::fixed << std::setprecision(4) << value;
+    text.precision(4);
+    text << std::fixed << value;
     return text.str();
   };
-  const auto line = [&](const std::string& name, const ClassScores& s) {
-    return std::vector{name, number(s.precision), number(s.recall), number(s.f1), std::to_string(s.support)};
+  detail::Table table({"class", "precision", "recall", "F1", "support"});
+  const auto add = [&](const std::string& name, const ClassScores& s) {
+    table.add({name, number(s.precision), number(s.recall), number(s.f1), std::to_string(s.support)});
   };
-  const auto share = [&](const std::string& name, double value) {
-    return std::vector{name, std::string(), std::string(), number(value), std::to_string(rows())};
-  };
-  std::vector<std::vector<std::string>> lines{{"class", "precision", "recall", "F1", "support"}};
-  for (Index c = 0; c < classes(); ++c) lines.push_back(line(names[static_cast<std::size_t>(c)], scores(c)));
-  lines.push_back(line("macro average", macro_average()));
-  lines.push_back(line("weighted average", weighted_average()));
-  lines.push_back(share("accuracy", accuracy()));
-  if (classes() > 5) lines.push_back(share("top-5 accuracy", top_k_accuracy(5)));
+  for (Index c = 0; c < classes(); ++c) add(names[static_cast<std::size_t>(c)], scores(c));
+  add("macro average", macro_average());
+  add("weighted average", weighted_average());
+  table.add({"accuracy", "", "", number(accuracy()), std::to_string(rows())});
+  if (classes() > 5) table.add({"top-5 accuracy", "", "", number(top_k_accuracy(5)), std::to_string(rows())});
   std::ostringstream text;
-  detail::write_table(text, lines, 1, classes() > 5 ? 4 : 3);
+  table.write(text, 1, classes() > 5 ? 4 : 3);
   return text.str();
 }
 

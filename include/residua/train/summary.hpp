@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <iomanip>
 #include <map>
 #include <ostream>
 #include <sstream>
@@ -43,7 +42,8 @@ inline std::string grouped(Index number) {
 
 inline std::string mebibytes(std::int64_t bytes) {
   std::ostringstream text;
-  text << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 20) << " MiB";
+  text.precision(2);
+  text << std::fixed << static_cast<double>(bytes) / (1 << 20) << " MiB";
   return text.str();
 }
 
@@ -122,16 +122,14 @@ Summary summary(const Net& net, const Shape& input) {
 }
 
 inline std::ostream& operator<<(std::ostream& out, const Summary& s) {
-  std::vector<std::vector<std::string>> table{
-      {"path", "layer", "output shape", "parameters", "multiply-adds", "activations"}};
+  detail::Table table({"path", "layer", "output shape", "parameters", "multiply-adds", "activations"});
   for (const Summary::Row& row : s.rows) {
-    table.push_back({row.path, row.type, detail::text_of(row.output), detail::grouped(row.parameters),
-                     detail::grouped(row.multiply_adds), detail::mebibytes(row.memory)});
+    table.add({row.path, row.type, detail::text_of(row.output), detail::grouped(row.parameters),
+               detail::grouped(row.multiply_adds), detail::mebibytes(row.memory)});
   }
-  table.push_back({"total", "", "", detail::grouped(s.parameters), detail::grouped(s.multiply_adds),
-                   detail::mebibytes(s.memory)});
+  table.add({"total", "", "", detail::grouped(s.parameters), detail::grouped(s.multiply_adds), detail::mebibytes(s.memory)});
   std::ostringstream text;
-  detail::write_table(text, table, 3, 1);
+  table.write(text, 3, 1);
   text << "input " << s.input << ", " << detail::grouped(s.trainable_parameters) << " of "
        << detail::grouped(s.parameters) << " parameters trainable\n";
   return out << text.str();

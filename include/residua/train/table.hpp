@@ -1,8 +1,8 @@
-// A table of text: columns as wide as their widest entry.
+// A table of text, with its columns aligned.
 #pragma once
 
 #include <algorithm>
-#include <iomanip>
+#include <initializer_list>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -11,24 +11,39 @@
 
 namespace residua::inline RESIDUA_ABI::detail {
 
-/// Writes the lines, all of as many entries as the first, which is the heading. Of the columns the first `names` are
-/// left-aligned, the others right-aligned; the last `totals` lines stand below a rule.
-inline void write_table(std::ostream& out, const std::vector<std::vector<std::string>>& lines, std::size_t names,
-                        std::size_t totals) {
-  std::vector<std::size_t> width(lines[0].size());
-  for (const auto& line : lines) {
-    for (std::size_t c = 0; c < width.size(); ++c) width[c] = std::max(width[c], line[c].size());
+/// Lines of as many entries each as the heading.
+class Table {
+ public:
+  explicit Table(std::initializer_list<std::string> heading) : columns_(heading.size()) { add(heading); }
+
+  void add(std::initializer_list<std::string> line) {
+    for (const std::string& entry : line) entries_.push_back(entry);
   }
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (i == 1 || i + totals == lines.size()) {
-      for (std::size_t w : width) out << std::string(w, '-') << "  ";
+
+  /// Of the columns the first `names` are left-aligned, the others right-aligned; the last `totals` lines stand below a rule.
+  void write(std::ostream& out, std::size_t names, std::size_t totals) const {
+    const std::size_t lines = entries_.size() / columns_;
+    std::vector<std::size_t> width(columns_);
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      width[i % columns_] = std::max(width[i % columns_], entries_[i].size());
+    }
+    for (std::size_t i = 0; i < lines; ++i) {
+      if (i == 1 || i + totals == lines) {
+        for (std::size_t w : width) out << std::string(w, '-') << "  ";
+        out << '\n';
+      }
+      for (std::size_t c = 0; c < columns_; ++c) {
+        const std::string& entry = entries_[i * columns_ + c];
+        const std::string space(width[c] - entry.size(), ' ');
+        out << (c < names ? entry + space : space + entry) << "  ";
+      }
       out << '\n';
     }
-    for (std::size_t c = 0; c < width.size(); ++c) {
-      out << (c < names ? std::left : std::right) << std::setw(static_cast<int>(width[c])) << lines[i][c] << "  ";
-    }
-    out << '\n';
   }
-}
+
+ private:
+  std::size_t columns_;
+  std::vector<std::string> entries_;
+};
 
 }  // namespace residua::inline RESIDUA_ABI::detail
