@@ -27,11 +27,13 @@ struct Printable {
   const void* value;
   void (*print)(std::ostream&, const void*);
 
-  Printable(const char* text)
-      : value(text), print([](std::ostream& out, const void* p) { out << static_cast<const char*>(p); }) {}
+  Printable(const char* text) : value(text), print(&print_text) {}
   template <typename T>
-  Printable(const T& v)
-      : value(&v), print([](std::ostream& out, const void* p) { out << *static_cast<const T*>(p); }) {}
+  Printable(const T& v) : value(&v), print(&print_as<T>) {}
+
+  static void print_text(std::ostream& out, const void* p) { out << static_cast<const char*>(p); }
+  template <typename T>
+  static void print_as(std::ostream& out, const void* p) { out << *static_cast<const T*>(p); }
 };
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_error(std::string_view place,

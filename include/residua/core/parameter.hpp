@@ -69,13 +69,14 @@ class Tracked : public T {
   [[gnu::noinline]] ~Tracked() {
     if (!anchor_ || anchor_.use_count() == 1) return;
     anchor_->at = new T(std::move(*content()));
-    anchor_->destroy = [](void* at) { delete static_cast<T*>(at); };
+    anchor_->destroy = &destroy_content;
   }
 
   Handle<T> handle() const { return Handle<T>(anchor_); }
 
  private:
   T* content() { return this; }
+  static void destroy_content(void* at) { delete static_cast<T*>(at); }
 
   std::shared_ptr<Anchor> anchor_;
 };

@@ -26,8 +26,8 @@ class Record {
     record.memory_ = Storage(sizeof(T));
     new (record.memory_.data()) T(std::move(value));
     record.type_ = &typeid(T);
-    record.destroy_ = [](void* object) { static_cast<T*>(object)->~T(); };
-    if constexpr (std::is_invocable_v<T&>) record.call_ = [](void* object) { (*static_cast<T*>(object))(); };
+    record.destroy_ = &destroy_as<T>;
+    if constexpr (std::is_invocable_v<T&>) record.call_ = &call_as<T>;
     return record;
   }
 
@@ -49,6 +49,9 @@ class Record {
 
  private:
   Record() = default;
+
+  template <typename T> static void destroy_as(void* object) { static_cast<T*>(object)->~T(); }
+  template <typename T> static void call_as(void* object) { (*static_cast<T*>(object))(); }
 
   Storage memory_;
   const std::type_info* type_ = nullptr;

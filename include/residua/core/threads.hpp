@@ -53,6 +53,10 @@ class OffPool {
 struct BlockBody {
   void* body;
   void (*call)(void* body, Index block);
+
+  // No lambda: it would be three functions for each body.
+  template <typename Body>
+  static void call_as(void* body, Index block) { (*static_cast<Body*>(body))(block); }
 };
 
 /// Has a sleeping thread wake up on another core than its caller's. To the kernel of a virtual machine a core that rests
@@ -294,8 +298,8 @@ inline void set_num_threads(int threads) {
 template <typename Body>
 void parallel_for(Index blocks, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
-  detail::ThreadPool::instance().run(blocks, {const_cast<std::remove_const_t<Plain>*>(std::addressof(body)),
-                                              [](void* b, Index block) { (*static_cast<Plain*>(b))(block); }});
+  detail::ThreadPool::instance().run(
+      blocks, {const_cast<std::remove_const_t<Plain>*>(std::addressof(body)), &detail::BlockBody::call_as<Plain>});
 }
 
 /// Cuts 0 … count - 1 into runs of `grain` and calls body(first, last) for each, in parallel.
