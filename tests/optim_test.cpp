@@ -236,6 +236,18 @@ TEST(SGD, BeginsWithTheGradientAsMomentumAndDampensLater) {
   EXPECT_EQ(p.value, vector({-7}));
 }
 
+TEST(SGD, KeepsItsMomentumWhileThatIsOff) {
+  Parameter<double> p(vector({1}));
+  SGD<double> optimizer({p.handle()}, {.lr = 0.5, .momentum = 0.5});
+  p.grad = vector({1});
+  optimizer.step();  // b = 1, p = 0.5
+  optimizer.options().momentum = 0;
+  optimizer.step();  // p = 0
+  optimizer.options().momentum = 0.5;
+  optimizer.step();  // b = 1.5, p = -0.75
+  EXPECT_EQ(p.value, vector({-0.75}));
+}
+
 TEST(SGD, WithoutMomentumReachesEveryElementOfALargeParameter) {
   Parameter<float> p(Tensor<float>(Shape{50'000}, 3.0f));
   p.grad = Tensor<float>(Shape{50'000}, 2.0f);

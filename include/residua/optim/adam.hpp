@@ -5,7 +5,6 @@
 #include <cmath>
 #include <vector>
 
-#include <residua/core/elementwise.hpp>
 #include <residua/optim/optimizer.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -68,19 +67,13 @@ class AdamKind final : public GroupedOptimizer<S, AdamOptions<decoupled>, AdamMe
     const S shrink = static_cast<S>(decoupled ? 1 - options.lr * options.weight_decay : 1);
     const bool amsgrad = options.amsgrad;
 
-    move_blocks(value, grad, [=](Index n, S* p, const S* g, S* m, S* v, S* largest) {
-      const auto averaged = [=](auto m_, auto p_, auto g_) { return stays1 * m_ + comes1 * (g_ + decay * p_); };
-      const auto squares_averaged = [=](auto v_, auto p_, auto g_) {
-        const auto d = g_ + decay * p_;
-        return stays2 * v_ + comes2 * d * d;
-      };
-      const auto stepped = [=](auto p_, auto m_, auto v_) {
-        return shrink * p_ - rate * m_ / (kernels::sqrt(v_) * correction + eps);
-      };
-      kernels::map_range(n, m, averaged, m, p, g);
-      kernels::map_range(n, v, squares_averaged, v, p, g);
-      if (amsgrad) kernels::map_range(n, largest, [](auto a, auto b) { return where(a > b, a, b); }, largest, v);
-      kernels::map_range(n, p, stepped, p, m, amsgrad ? largest : v);
+    move_each(value, grad, [=](auto& p, const auto& g, auto& kept) RESIDUA_INLINE_LAMBDA {
+      auto& [m, v, largest] = kept;
+      const auto d = g + decay * p;
+      m = stays1 * m + comes1 * d;
+      v = stays2 * v + comes2 * d * d;
+      if (amsgrad) largest = where(largest > v, largest, v);
+      p = shrink * p - rate * m / (kernels::sqrt(amsgrad ? largest : v) * correction + eps);
     }, memory.exp_avg, memory.exp_avg_sq, memory.max_exp_avg_sq);
   }
 

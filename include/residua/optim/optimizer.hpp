@@ -1,10 +1,12 @@
 // Optimizer: what moves parameters against their gradients, and what all kinds of it have in common.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <residua/core/elementwise.hpp>
 #include <residua/core/list.hpp>
 #include <residua/core/parameter.hpp>
 #include <residua/core/state.hpp>
@@ -180,16 +182,29 @@ void keep_from_now_on(Tensor<S>& kept, const Tensor<S>& value) {
   if (kept.empty()) kept = Tensor<S>(value.shape());
 }
 
-/// Calls body(count, p, g, kept…) for each block of a parameter, in parallel: where the block's values, its gradient
-/// and what is kept for it stand; null for a tensor that is not there. A block stays in the cache while it is moved.
+/// Calls body(p, g, kept) for each number of a parameter, as many at once as a vector holds, in parallel: p is to be changed,
+/// g its gradient, `kept` an array of what is kept for it, to be changed too; zeros where a tensor is not there.
 template <typename S, typename Body, typename... Kept>
-void move_blocks(Tensor<S>& value, const Tensor<S>& grad, Body&& body, Kept&... kept) {
-  const auto each_block = [&](S* p, const S* g, auto*... k) {
-    parallel_ranges(value.size(), 8192, [&](Index first, Index last) {
-      body(last - first, p + first, g + first, (k != nullptr ? k + first : k)...);
+void move_each(Tensor<S>& value, const Tensor<S>& grad, const Body& body, Kept&... kept) {
+  const auto move = [&](S* p, const S* g, std::array<S*, sizeof...(Kept)> k) {
+    parallel_ranges(value.size(), 8192, [=](Index first, Index last) {
+      kernels::with_best_vectors([=](auto bytes) {
+        using V = kernels::Pack<S, bytes>;
+        kernels::for_each_vector<V>(first, last, [=](Index at, auto count) RESIDUA_INLINE_LAMBDA {
+          V number = kernels::load_ahead<V>(p + at, count), of_it[sizeof...(Kept)];
+          for (std::size_t i = 0; i < k.size(); ++i) {
+            if (k[i] != nullptr) of_it[i] = kernels::load_ahead<V>(k[i] + at, count);
+          }
+          body(number, kernels::load_ahead<V>(g + at, count), of_it);
+          kernels::store_ahead<V>(p + at, number, count);
+          for (std::size_t i = 0; i < k.size(); ++i) {
+            if (k[i] != nullptr) kernels::store_ahead<V>(k[i] + at, of_it[i], count);
+          }
+        });
+      });
     });
   };
-  each_block(value.data(), grad.cdata(), (kept.empty() ? nullptr : kept.data())...);
+  move(value.data(), grad.cdata(), {(kept.empty() ? nullptr : kept.data())...});
 }
 
 }  // namespace detail

@@ -3,7 +3,6 @@
 
 #include <vector>
 
-#include <residua/core/elementwise.hpp>
 #include <residua/optim/optimizer.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -69,31 +68,16 @@ class RMSprop final : public GroupedOptimizer<S, RMSpropOptions, detail::RMSprop
     const S eps = static_cast<S>(options.eps), momentum = static_cast<S>(options.momentum);
     const bool centered = options.centered;
 
-    const auto d = [=](auto p, auto g) { return g + weight_decay * p; };
-    const auto s = [=](auto p, auto g, auto v, auto a) {
+    detail::move_each(value, grad, [=](auto& p, const auto& g, auto& kept) RESIDUA_INLINE_LAMBDA {
+      auto& [v, a, b] = kept;
+      const auto d = g + weight_decay * p;
+      v = stays * v + comes * d * d;
+      if (centered) a = stays * a + comes * d;
       auto spread = centered ? v - a * a : v;
       spread = where(spread < S(0), S(0), spread);  // rounding may leave less than 0
-      return d(p, g) / (kernels::sqrt(spread) + eps);
-    };
-    detail::move_blocks(value, grad, [=](Index n, S* p, const S* g, S* v, S* a, S* b) {
-      const auto averaged = [=](auto a_, auto p_, auto g_) { return stays * a_ + comes * d(p_, g_); };
-      const auto squares_averaged = [=](auto v_, auto p_, auto g_) {
-        return stays * v_ + comes * d(p_, g_) * d(p_, g_);
-      };
-      const auto pushed = [=](auto b_, auto p_, auto g_, auto v_, auto a_) {
-        return momentum * b_ + s(p_, g_, v_, a_);
-      };
-      const auto stepped = [=](auto p_, auto g_, auto v_, auto a_) { return p_ - lr * s(p_, g_, v_, a_); };
-
-      kernels::map_range(n, v, squares_averaged, v, p, g);
-      if (centered) kernels::map_range(n, a, averaged, a, p, g);
-      const S* const mean = centered ? a : v;
-      if (momentum == 0) {
-        kernels::map_range(n, p, stepped, p, g, v, mean);
-      } else {
-        kernels::map_range(n, b, pushed, b, p, g, v, mean);
-        kernels::map_range(n, p, [=](auto p_, auto b_) { return p_ - lr * b_; }, p, b);
-      }
+      const auto s = d / (kernels::sqrt(spread) + eps);
+      if (momentum != 0) b = momentum * b + s;
+      p = p - lr * (momentum == 0 ? s : b);
     }, memory.square_avg, memory.grad_avg, memory.momentum_buffer);
   }
 

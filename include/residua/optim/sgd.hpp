@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include <residua/core/elementwise.hpp>
 #include <residua/optim/optimizer.hpp>
 
 namespace residua::inline RESIDUA_ABI {
@@ -59,18 +58,11 @@ class SGD final : public GroupedOptimizer<S, SGDOptions, detail::SGDMemory<S>> {
     const S fresh = static_cast<S>(memory.momentum_buffer.empty() ? 1 : 1 - options.dampening);
     if (momentum != 0) detail::keep_from_now_on(memory.momentum_buffer, value);
 
-    const auto d = [=](auto p, auto g) { return g + weight_decay * p; };
-    detail::move_blocks(value, grad, [=](Index n, S* p, const S* g, S* b) {
-      if (momentum == 0) {
-        kernels::map_range(n, p, [=](auto p_, auto g_) { return p_ - lr * d(p_, g_); }, p, g);
-        return;
-      }
-      const auto moved = [=](auto p_, auto g_, auto b_) { return momentum * b_ + fresh * d(p_, g_); };
-      const auto stepped = [=](auto p_, auto g_, auto b_) {
-        return p_ - lr * (nesterov ? d(p_, g_) + momentum * b_ : b_);
-      };
-      kernels::map_range(n, b, moved, p, g, b);
-      kernels::map_range(n, p, stepped, p, g, b);
+    detail::move_each(value, grad, [=](auto& p, const auto& g, auto& kept) RESIDUA_INLINE_LAMBDA {
+      auto& [b] = kept;
+      const auto d = g + weight_decay * p;
+      if (momentum != 0) b = momentum * b + fresh * d;
+      p = p - lr * (momentum == 0 ? d : nesterov ? d + momentum * b : b);
     }, memory.momentum_buffer);
   }
 
