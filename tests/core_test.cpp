@@ -1,4 +1,4 @@
-// Shape, Random, Error, the tape, and the identity of parameters.
+// Shape, Random, Error, the tape, lists, and the identity of parameters.
 #include <array>
 #include <cmath>
 #include <limits>

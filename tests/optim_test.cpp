@@ -242,10 +242,12 @@ TEST(SGD, KeepsItsMomentumWhileThatIsOff) {
   p.grad = vector({1});
   optimizer.step();  // b = 1, p = 0.5
   optimizer.options().momentum = 0;
-  optimizer.step();  // p = 0
+  p.grad = vector({3});
+  optimizer.step();  // p = -1
   optimizer.options().momentum = 0.5;
-  optimizer.step();  // b = 1.5, p = -0.75
-  EXPECT_EQ(p.value, vector({-0.75}));
+  p.grad = vector({1});
+  optimizer.step();  // b = 1.5, p = -1.75
+  EXPECT_EQ(p.value, vector({-1.75}));
 }
 
 TEST(SGD, WithoutMomentumReachesEveryElementOfALargeParameter) {

@@ -51,8 +51,8 @@ struct MicroKernels {
 
 /// How many vectors a tile is wide at most, and how many rows it has, with vectors of so many bytes. There are 32 registers
 /// of 64 bytes and 16 of the shorter ones; a few sums alone would wait for each other, but a last tile has rows that nobody
-/// wants. Vectors of 16 bytes are for rare processors where there are longer ones, which programs compile as well: one width
-/// less takes 1% of their time.
+/// wants. Where there are longer vectors those of 16 bytes are for older processors alone, but compiled by every program: one
+/// width less spares it 1 % of the compile time.
 #if defined(__x86_64__)
 constexpr int widest_tile(Index bytes) { return bytes == 64 ? 4 : bytes == 32 ? 3 : 2; }
 #else

@@ -186,25 +186,25 @@ void keep_from_now_on(Tensor<S>& kept, const Tensor<S>& value) {
 /// g its gradient, `kept` an array of what is kept for it, to be changed too; zeros where a tensor is not there.
 template <typename S, typename Body, typename... Kept>
 void move_each(Tensor<S>& value, const Tensor<S>& grad, const Body& body, Kept&... kept) {
-  const auto move = [&](S* p, const S* g, std::array<S*, sizeof...(Kept)> k) {
-    parallel_ranges(value.size(), 8192, [=](Index first, Index last) {
-      kernels::with_best_vectors([=](auto bytes) {
-        using V = kernels::Pack<S, bytes>;
-        kernels::for_each_vector<V>(first, last, [=](Index at, auto count) RESIDUA_INLINE_LAMBDA {
-          V number = kernels::load_ahead<V>(p + at, count), of_it[sizeof...(Kept)];
-          for (std::size_t i = 0; i < k.size(); ++i) {
-            if (k[i] != nullptr) of_it[i] = kernels::load_ahead<V>(k[i] + at, count);
-          }
-          body(number, kernels::load_ahead<V>(g + at, count), of_it);
-          kernels::store_ahead<V>(p + at, number, count);
-          for (std::size_t i = 0; i < k.size(); ++i) {
-            if (k[i] != nullptr) kernels::store_ahead<V>(k[i] + at, of_it[i], count);
-          }
-        });
+  S* const p = value.data();
+  const S* const g = grad.cdata();
+  const std::array<S*, sizeof...(Kept)> k{(kept.empty() ? nullptr : kept.data())...};
+  parallel_ranges(value.size(), 8192, [=](Index first, Index last) {
+    kernels::with_best_vectors([=](auto bytes) {
+      using V = kernels::Pack<S, bytes>;
+      kernels::for_each_vector<V>(first, last, [=](Index at, auto count) RESIDUA_INLINE_LAMBDA {
+        V number = kernels::load_ahead<V>(p + at, count), of_it[sizeof...(Kept)];
+        for (std::size_t i = 0; i < k.size(); ++i) {
+          if (k[i] != nullptr) of_it[i] = kernels::load_ahead<V>(k[i] + at, count);
+        }
+        body(number, kernels::load_ahead<V>(g + at, count), of_it);
+        kernels::store_ahead<V>(p + at, number, count);
+        for (std::size_t i = 0; i < k.size(); ++i) {
+          if (k[i] != nullptr) kernels::store_ahead<V>(k[i] + at, of_it[i], count);
+        }
       });
     });
-  };
-  move(value.data(), grad.cdata(), {(kept.empty() ? nullptr : kept.data())...});
+  });
 }
 
 }  // namespace detail
