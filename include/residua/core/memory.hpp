@@ -279,7 +279,7 @@ class MemoryCache {
   Block* create(std::size_t bin, std::uint32_t home) {
     const std::size_t size = size_of(bin);
     // One alignment for the header and one of slack, so that kernels may read whole vectors at the end.
-    void* const raw = ::operator new(size + 2 * alignment, std::align_val_t{alignment}, std::nothrow);
+    void* const raw = ::operator new(size + 2 * alignment + gap(size, home), std::align_val_t{alignment}, std::nothrow);
     if (raw == nullptr) return nullptr;
     // Whatever the block is used for, it fills these pages, or most of them.
     if (size >= std::size_t{3} << 20) advise(raw, size_of(bin - 1), Pages::make_large);
@@ -290,6 +290,13 @@ class MemoryCache {
     const auto lock = homes_[home].locked();
     ++homes_[home].blocks[bin];
     return block;
+  }
+
+  /// How far a thread's scratch keeps off what follows it. A processor that foresees strides fetches lines far beyond the end:
+  /// if another thread is writing there, each takes them from the other again and again. Nothing ever touches the gap, so it
+  /// takes addresses only.
+  static std::size_t gap(std::size_t size, std::uint32_t home) {
+    return home == 0 ? 0 : std::clamp<std::size_t>(4 * size, std::size_t{16} << 10, std::size_t{512} << 10);
   }
 
   static std::size_t bin_of(std::size_t bytes) {
