@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,26 +51,26 @@ inline void parse_cifar(std::span<const std::byte> bytes, std::string_view place
 }
 
 /// The images of all files, each of as many records. Their sizes are checked before anything is read.
-inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder,
-                                             std::span<const std::string_view> names, Index records_per_file,
-                                             std::span<const Index> label_counts,
+inline Tensor<std::uint8_t> read_cifar_files(const std::string& folder, std::span<const std::string_view> names,
+                                             Index records_per_file, std::span<const Index> label_counts,
                                              std::span<std::vector<Index>* const> labels) {
   const CifarRecord record{label_counts};
   const std::uintmax_t size = static_cast<std::uintmax_t>(records_per_file) * record.bytes();
   check_folder(folder);
+  std::vector<std::string> files;
   for (const auto name : names) {
-    const std::uintmax_t bytes = size_of_file(folder / name, "a CIFAR file in binary format");
+    files.push_back(in_folder(folder, name));
+    const std::uintmax_t bytes = size_of_file(files.back(), "a CIFAR file in binary format");
     if (bytes != size) {
-      fail((folder / name).string(), "expected ", size, " bytes (", records_per_file, " records of ", record.bytes(),
-           "), got ", bytes);
+      fail(files.back(), "expected ", size, " bytes (", records_per_file, " records of ", record.bytes(), "), got ", bytes);
     }
   }
   const Index count = static_cast<Index>(names.size()) * records_per_file;
   Tensor<std::uint8_t> images(Shape{count, 32, 32, 3}, uninitialized);
   std::uint8_t* to = images.data();
-  for (const auto name : names) {
-    parse_cifar(read_bytes(folder / name, size), (folder / name).string(), records_per_file, record, labels, to);
-    to += images.size() / static_cast<Index>(names.size());
+  for (const std::string& file : files) {
+    parse_cifar(read_bytes(file, size), file, records_per_file, record, labels, to);
+    to += images.size() / static_cast<Index>(files.size());
   }
   return images;
 }
@@ -81,7 +80,7 @@ inline Tensor<std::uint8_t> read_cifar_files(const std::filesystem::path& folder
 /// Reads CIFAR-10 (Krizhevsky 2009) from the folder of its binary version: data_batch_1.bin … data_batch_5.bin, 50,000
 /// images, or test_batch.bin, 10,000. Throws Error, naming the file, where the folder or a file is missing or may not
 /// be read, a file is truncated or oversized, or a label is out of range.
-inline ImageDataset read_cifar10(const std::filesystem::path& folder, Split split) {
+inline ImageDataset read_cifar10(const std::string& folder, Split split) {
   static constexpr std::string_view train[] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                                "data_batch_4.bin", "data_batch_5.bin"};
   static constexpr std::string_view test[] = {"test_batch.bin"};
@@ -97,7 +96,7 @@ inline ImageDataset read_cifar10(const std::filesystem::path& folder, Split spli
 
 /// Reads CIFAR-100 (Krizhevsky 2009) from the folder of its binary version: train.bin, 50,000 images, or test.bin,
 /// 10,000. Throws Error as read_cifar10 does.
-inline Cifar100 read_cifar100(const std::filesystem::path& folder, Split split) {
+inline Cifar100 read_cifar100(const std::string& folder, Split split) {
   const std::string_view names[] = {split == Split::train ? "train.bin" : "test.bin"};
 
   Cifar100 data;

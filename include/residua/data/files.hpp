@@ -1,10 +1,13 @@
 // Files of a dataset, read whole.
 #pragma once
 
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <fstream>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -15,23 +18,37 @@ namespace residua::inline RESIDUA_ABI {
 
 namespace detail {
 
-inline void check_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(folder, error)) {
-    fail(folder.string(), "expected a folder, got: ", error ? error.message() : "something else");
-  }
+// Without std::filesystem, which would take a fiftieth of the time to compile a program that includes residua.hpp.
+
+inline bool exists(const std::string& path) {
+  struct ::stat status;
+  return ::stat(path.c_str(), &status) == 0;
 }
 
-/// Throws Error, which says what kind of file was expected, where the system does not tell a size.
-inline std::uintmax_t size_of_file(const std::filesystem::path& file, std::string_view kind) {
-  std::error_code error;
-  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (error) fail(file.string(), "expected ", kind, ", got: ", error.message());
-  return bytes;
+/// The size of a file in bytes. Throws Error, which says what kind of file was expected, where that is no plain file.
+inline std::uintmax_t size_of_file(const std::string& file, std::string_view kind) {
+  struct ::stat status;
+  const auto fails = [&](int reason) { fail(file, "expected ", kind, ", got: ", std::generic_category().message(reason)); };
+  if (::stat(file.c_str(), &status) != 0) fails(errno);
+  const auto type = status.st_mode & S_IFMT;
+  if (type != S_IFREG) fails(type == S_IFDIR ? EISDIR : ENOTSUP);
+  return static_cast<std::uintmax_t>(status.st_size);
+}
+
+inline void check_folder(const std::string& folder) {
+  struct ::stat status;
+  const bool there = ::stat(folder.c_str(), &status) == 0;
+  if (there && (status.st_mode & S_IFMT) == S_IFDIR) return;
+  fail(folder, "expected a folder, got: ", there ? "something else" : std::generic_category().message(errno));
+}
+
+inline std::string in_folder(std::string folder, std::string_view name) {
+  if (!folder.ends_with('/')) folder += '/';
+  return folder.append(name);
 }
 
 /// All bytes that can be read of a file of a known size.
-inline std::vector<std::byte> read_bytes(const std::filesystem::path& file, std::uintmax_t size) {
+inline std::vector<std::byte> read_bytes(const std::string& file, std::uintmax_t size) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(size));
   std::ifstream in(file, std::ios::binary);
   in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));

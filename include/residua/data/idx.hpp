@@ -5,11 +5,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -69,35 +67,34 @@ inline Tensor<std::uint8_t> parse_idx(std::span<const std::byte> bytes, std::str
 }
 
 /// Reads an IDX file of unsigned bytes. Throws Error, naming the file, where it cannot be read, or as parse_idx does.
-inline Tensor<std::uint8_t> read_idx(const std::filesystem::path& file) {
-  return parse_idx(detail::read_bytes(file, detail::size_of_file(file, "an IDX file")), file.string());
+inline Tensor<std::uint8_t> read_idx(const std::string& file) {
+  return parse_idx(detail::read_bytes(file, detail::size_of_file(file, "an IDX file")), file);
 }
 
 /// Reads MNIST, or a set with files of the same names, from its folder: train-images-idx3-ubyte and
 /// train-labels-idx1-ubyte, or t10k-…, unpacked; train-images.idx3-ubyte is another spelling of the same. Images are
 /// (N, H, W, 1). `classes` names the classes; without it they are ten, the digits. Throws Error, naming the file, as
 /// read_idx does, for files of another rank, another number of labels than images, or a label that is no class.
-inline ImageDataset read_mnist(const std::filesystem::path& folder, Split split,
+inline ImageDataset read_mnist(const std::string& folder, Split split,
                                std::vector<std::string> classes = {}) {
   detail::check_folder(folder);
   const std::string set = split == Split::train ? "train" : "t10k";
   const auto file = [&](const char* what, const char* kind) {
-    const std::filesystem::path dotted = folder / (set + what + "." + kind);
-    std::error_code error;
-    return std::filesystem::exists(dotted, error) ? dotted : folder / (set + what + "-" + kind);
+    const std::string dotted = detail::in_folder(folder, set + what + "." + kind);
+    return detail::exists(dotted) ? dotted : detail::in_folder(folder, set + what + "-" + kind);
   };
   const auto images_file = file("-images", "idx3-ubyte"), labels_file = file("-labels", "idx1-ubyte");
   const Tensor<std::uint8_t> images = read_idx(images_file), labels = read_idx(labels_file);
-  if (images.rank() != 3) fail(images_file.string(), "expected images [N, H, W], got ", images.shape());
+  if (images.rank() != 3) fail(images_file, "expected images [N, H, W], got ", images.shape());
   if (labels.shape() != Shape{images.dim(0)}) {
-    fail(labels_file.string(), "expected ", images.dim(0), " labels, one for each image, got ", labels.shape());
+    fail(labels_file, "expected ", images.dim(0), " labels, one for each image, got ", labels.shape());
   }
   if (classes.empty()) classes = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
   const auto count = static_cast<Index>(classes.size());
   for (Index n = 0; n < labels.size(); ++n) {
     const Index label = labels.cdata()[n];
     if (label >= count) {
-      fail(labels_file.string(), "expected labels from 0 to ", count - 1, ", got ", label, " at position ", n);
+      fail(labels_file, "expected labels from 0 to ", count - 1, ", got ", label, " at position ", n);
     }
   }
   return {images.reshaped(Shape{images.dim(0), images.dim(1), images.dim(2), 1}),
