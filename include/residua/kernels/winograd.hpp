@@ -152,16 +152,17 @@ struct WinogradTaps {
 
   Panels<S> panels() const { return Panels<S>(columns); }
 
-  /// G g Gᵀ for the columns of a panel: 36 packed matrices (rows, width · lanes), winograd_rows apart.
-  void transform(Index panel, S* to) const {
+  static constexpr Index rows_at_once = 16;
+
+  /// G g Gᵀ for the columns of a panel: 36 packed matrices (rows, width · lanes), winograd_rows apart; rows first … last - 1.
+  void transform(Index panel, Index first, Index last, S* to) const {
     const Panels<S> all = panels();
     const Index column = all.first_column(panel), count = all.columns_of(panel), span = all.width_of(panel) * all.lanes;
     const auto transform = tile_transform<winograd::Taps, S>();
-    const Index rows_at_once = 16;
     Tensor<S> scratch(Shape{9, rows_at_once, span});
     S* const near = scratch.data();
-    for (Index first = 0; first < rows; first += rows_at_once) {
-      const Index row_count = std::min(rows_at_once, rows - first);
+    for (; first < last; first += rows_at_once) {
+      const Index row_count = std::min(rows_at_once, last - first);
       const S* const corner = data + first * row_step + column * column_step;
       for (Index t = 0; t < 9; ++t) {
         const S* const from = corner + (turned ? 8 - t : t) * tap_step;
@@ -178,10 +179,10 @@ struct WinogradTaps {
 template <typename S>
 Packed<S> winograd_weights(const WinogradTaps<S>& taps, Index groups) {
   Packed<S> all(36 * winograd_rows(taps.rows), taps.columns, groups);
-  const Index panels = taps.panels().count();
-  parallel_for(groups * panels, [&](Index i) {
-    const Index g = i / panels, p = i % panels;
-    taps.of_group(g).transform(p, all.panel(g, p));
+  const Index panels = taps.panels().count(), step = taps.rows_at_once, parts = (taps.rows + step - 1) / step;
+  parallel_for(groups * panels * parts, [&](Index i) {
+    const Index g = i / parts / panels, p = i / parts % panels, first = i % parts * step;
+    taps.of_group(g).transform(p, first, std::min(first + step, taps.rows), all.panel(g, p));
   });
   return all;
 }
@@ -240,7 +241,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         const Index column = panels.first_column(p), width = panels.width_of(p), size = winograd_rows(cg) * width * panels.lanes;
         const bool as_they_are = !weights.transformed;  // needed once, and may stay in the cache until then
         Tensor<S> own(Shape{as_they_are ? 36 : 0, size}, uninitialized);
-        if (as_they_are) weights.taps.of_group(g).transform(p, own.data());
+        if (as_they_are) weights.taps.of_group(g).transform(p, 0, cg, own.data());
         const S* const u = as_they_are ? own.cdata() : weights.transformed->panel(weights.first + g, p);
         parallel_for(36, [&](Index f) {
           result.part(i * 36 + f, all_panels * 36).ask_to_write();
