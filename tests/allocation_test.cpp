@@ -2,10 +2,13 @@
 //
 // A program of its own, since it counts every call of malloc in the process (but not under a sanitizer, which has its own).
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -280,6 +283,27 @@ TEST(Allocation, ThreadsKeepTheirTensorsApart) {
   }
   release_memory();
   EXPECT_EQ(memory_statistics().cached, 0u);
+  set_num_threads(threads);
+}
+
+// A processor that foresees strides would fetch what another thread is writing.
+TEST(Allocation, ScratchOfThreadsLiesApart) {
+  const int threads = num_threads();
+  set_num_threads(2);
+  for (const Index bytes : {1000, 100'000, 1'000'000}) {
+    std::vector<std::pair<std::uint32_t, std::uintptr_t>> taken(20);  // by which thread, and where
+    parallel_for(20, [&](Index block) {
+      const detail::Scratch<char> own(bytes);
+      taken[static_cast<std::size_t>(block)] = {detail::parallel_place().number, reinterpret_cast<std::uintptr_t>(own.data())};
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // for the other thread to join in
+    });
+    for (const auto& [thread, at] : taken) {
+      for (const auto& [other, behind] : taken) {
+        if (thread == other || behind < at) continue;
+        EXPECT_GE(behind - at, static_cast<std::uintptr_t>(bytes) + 16'000);
+      }
+    }
+  }
   set_num_threads(threads);
 }
 

@@ -1,4 +1,6 @@
 // IDX files: read right, or refused with what is wrong before any memory is asked for.
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -159,6 +161,9 @@ TEST_F(Mnist, ReadsSingleFiles) {
   EXPECT_EQ(message([&] { read_idx(folder_ / "b"); }),
             path("b") + ": expected an IDX file, got: No such file or directory");
   EXPECT_EQ(message([&] { read_idx(folder_); }), folder_.string() + ": expected an IDX file, got: Is a directory");
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);  // opened, it would wait for a writer
+  EXPECT_EQ(message([&] { read_idx(folder_ / "pipe"); }),
+            path("pipe") + ": expected an IDX file, got: Operation not supported");
 }
 
 }  // namespace
