@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <residua/core/list.hpp>
 #include <residua/kernels/ahead.hpp>
 #include <residua/kernels/matmul.hpp>
 #include <residua/kernels/winograd_transform.hpp>
@@ -187,16 +188,43 @@ Packed<S> winograd_weights(const WinogradTaps<S>& taps, Index groups) {
   return all;
 }
 
+/// The same once for all threads; or where a cache holds them, once for each thread that asks, since the cache of another is
+/// far away. Nothing for no groups.
+template <typename S>
+class WinogradWeights {
+ public:
+  WinogradWeights(const WinogradTaps<S>& taps, Index groups)
+      : taps_(taps), groups_(groups), each_(36 * taps.rows * taps.columns * groups * Index(sizeof(S)) <= Index{1} << 20) {
+    for (Index copies = each_ ? num_threads() : 1; groups > 0 && packed_.size() < copies;) packed_.push_back({});
+    if (!each_) packed_[0] = winograd_weights(taps, groups);
+  }
+
+  /// The calling thread's, or null.
+  const Packed<S>* mine() {
+    if (packed_.empty()) return nullptr;
+    Packed<S>& own = packed_[each_ ? detail::parallel_place().number : 0];
+    if (own.empty()) own = winograd_weights(taps_, groups_);
+    return &own;
+  }
+
+ private:
+  WinogradTaps<S> taps_;
+  Index groups_;
+  bool each_;
+  detail::List<Packed<S>> packed_;
+};
+
 /// The taps of some groups: as they are, or transformed before as winograd_weights does it.
 template <typename S>
 struct WinogradGroups {
   Index count;
-  WinogradTaps<S> taps;                      // of the first one
-  const Packed<S>* transformed = nullptr;    // or these, of which it is number `first`
+  WinogradTaps<S> taps;                    // of the first one
+  const Packed<S>* transformed = nullptr;  // or these, of which it is number `first`
   Index first = 0;
 
   WinogradGroups part(Index begin, Index end) const {
-    return {end - begin, transformed ? taps : taps.of_group(begin), transformed, first + begin};
+    if (transformed) return {end - begin, taps, transformed, first + begin};
+    return {end - begin, taps.of_group(begin)};
   }
 };
 
@@ -213,10 +241,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Tensor<S> zeros(Shape{in_whole_vectors<S>(C)});
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
-  if (!weights.transformed && at_once < count) {
-    const Packed<S> u = winograd_weights(weights.taps, groups);
-    return winograd_convolution<S>(x, {groups, {}, &u}, y, tiles, end);
-  }
+  WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0);
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
@@ -239,10 +264,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
       parallel_for(all_panels, [&](Index i) {
         const Index g = i / panels.count(), p = i % panels.count();
         const Index column = panels.first_column(p), width = panels.width_of(p), size = winograd_rows(cg) * width * panels.lanes;
-        const bool as_they_are = !weights.transformed;  // needed once, and may stay in the cache until then
-        Tensor<S> own(Shape{as_they_are ? 36 : 0, size}, uninitialized);
-        if (as_they_are) weights.taps.of_group(g).transform(p, 0, cg, own.data());
-        const S* const u = as_they_are ? own.cdata() : weights.transformed->panel(weights.first + g, p);
+        const Packed<S>* const transformed = weights.transformed ? weights.transformed : own_weights.mine();
+        Tensor<S> own(Shape{transformed ? 0 : 36, size}, uninitialized);  // needed once, and may stay in the cache
+        if (!transformed) weights.taps.of_group(g).transform(p, 0, cg, own.data());
+        const S* const u = transformed ? transformed->panel(weights.first + g, p) : own.cdata();
         parallel_for(36, [&](Index f) {
           result.part(i * 36 + f, all_panels * 36).ask_to_write();
           const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
