@@ -1,10 +1,12 @@
 // Convolutions, by every algorithm, beside the plain loops.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <span>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -430,6 +432,23 @@ TYPED_TEST(Convolutions, GiveTheSameBitsForAnyNumberOfThreads) {
       EXPECT_TRUE(same_bits(dweight[i], dweight[0])) << threads;
     }
   }
+  set_num_threads(before);
+}
+
+// They have been made for as many threads as there were.
+TYPED_TEST(Convolutions, ThreadsThatJoinLaterHaveNoTransformedTaps) {
+  using S = TypeParam;
+  Random random(13);
+  const int before = num_threads();
+  const ConvolutionShape s{9, 30, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1};
+  const Tensor<S> weight = normal_numbers<S>(s.weight(), random);
+  set_num_threads(2);
+  WinogradWeights<S> weights(winograd_taps(weight.cdata(), s, false), 1, 100);
+  set_num_threads(4);
+  parallel_for(40, [&](Index) {
+    EXPECT_EQ(weights.mine() != nullptr, detail::parallel_place().number < 2);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // for others to join in
+  });
   set_num_threads(before);
 }
 

@@ -188,26 +188,29 @@ Packed<S> winograd_weights(const WinogradTaps<S>& taps, Index groups) {
   return all;
 }
 
-/// The same once for all threads; or where a cache holds them, once for each thread that asks, since the cache of another is
-/// far away. Nothing for no groups.
+/// What winograd_weights makes, for so many blocks of work: once for all threads; or where it is small enough for a core's
+/// cache, once for each thread that asks, since what lies in the cache of another core is far away. Nothing for no groups.
 template <typename S>
 class WinogradWeights {
  public:
-  WinogradWeights(const WinogradTaps<S>& taps, Index groups)
-      : taps_(taps), groups_(groups), each_(36 * taps.rows * taps.columns * groups * Index(sizeof(S)) <= Index{1} << 20) {
+  WinogradWeights(const WinogradTaps<S>& taps, Index groups, Index blocks)
+      : taps_(taps), groups_(groups), each_(is_small() && blocks >= 4 * num_threads()) {
     for (Index copies = each_ ? num_threads() : 1; groups > 0 && packed_.size() < copies;) packed_.push_back({});
-    if (!each_) packed_[0] = winograd_weights(taps, groups);
+    if (groups > 0 && !each_) packed_[0] = winograd_weights(taps, groups);
   }
 
-  /// The calling thread's, or null.
+  /// The calling thread's, or null: there are none, or the pool has more threads than it had.
   const Packed<S>* mine() {
-    if (packed_.empty()) return nullptr;
-    Packed<S>& own = packed_[each_ ? detail::parallel_place().number : 0];
+    const Index thread = each_ ? detail::parallel_place().number : 0;
+    if (thread >= packed_.size()) return nullptr;
+    Packed<S>& own = packed_[thread];
     if (own.empty()) own = winograd_weights(taps_, groups_);
     return &own;
   }
 
  private:
+  bool is_small() const { return 36 * taps_.rows * taps_.columns * groups_ * Index(sizeof(S)) <= Index{1} << 20; }
+
   WinogradTaps<S> taps_;
   Index groups_;
   bool each_;
@@ -241,7 +244,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Tensor<S> zeros(Shape{in_whole_vectors<S>(C)});
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
-  WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0);
+  WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0, count / at_once);
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
