@@ -295,9 +295,9 @@ class MemoryCache {
   /// How far a thread's scratch keeps off what follows it. A processor that foresees strides fetches lines far beyond the end:
   /// if another thread is writing there, each takes them from the other again and again. Nothing ever touches the gap: of
   /// fresh memory it takes addresses only. It is not counted.
-  static std::size_t gap(std::size_t size, std::uint32_t home) {
+  static std::size_t gap([[maybe_unused]] std::size_t size, [[maybe_unused]] std::uint32_t home) {
 #if defined(__SANITIZE_ADDRESS__)  // which shall see what goes beyond the end
-    return 0 * size * home;
+    return 0;
 #else
     return home == 0 ? 0 : std::clamp<std::size_t>(4 * size, std::size_t{16} << 10, std::size_t{512} << 10);
 #endif

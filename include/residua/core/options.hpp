@@ -29,6 +29,7 @@ namespace detail {
 /// No option of a layer is larger than this: sums and products of a few of them stay in range.
 inline constexpr Index largest_option = Index{1} << 31;
 
+// Not inlined: each constructor would compile the making of both messages for each of its options.
 [[gnu::noinline]] inline void require_at_least(std::string_view layer, std::string_view option, Index least, Index value) {
   if (value < least) fail(layer, "expected ", option, " of at least ", least, ", got ", value);
   if (value > largest_option) fail(layer, "expected ", option, " of at most ", largest_option, ", got ", value);

@@ -75,8 +75,7 @@ inline Tensor<std::uint8_t> read_idx(const std::string& file) {
 /// train-labels-idx1-ubyte, or t10k-…, unpacked; train-images.idx3-ubyte is another spelling of the same. Images are
 /// (N, H, W, 1). `classes` names the classes; without it they are ten, the digits. Throws Error, naming the file, as
 /// read_idx does, for files of another rank, another number of labels than images, or a label that is no class.
-inline ImageDataset read_mnist(const std::string& folder, Split split,
-                               std::vector<std::string> classes = {}) {
+inline ImageDataset read_mnist(const std::string& folder, Split split, std::vector<std::string> classes = {}) {
   detail::check_folder(folder);
   const std::string set = split == Split::train ? "train" : "t10k";
   const auto file = [&](const char* what, const char* kind) {
