@@ -106,7 +106,8 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
   for (const auto& [channels, width, step, dilation, taps] :
        {Case{1, 1, 2, 2, 3}, {5, 1, 2, 2, 3}, {16, 1, 2, 2, 3}, {23, 1, 1, 1, 3}, {40, 1, 2, 2, 3}, {40, 4, 1, 1, 3},
         {12, 4, 2, 2, 3}, {40, 8, 1, 1, 3}, {23, 1, 1, 1, 5}, {40, 1, 1, 1, 7}, {23, 1, 2, 2, 5}, {23, 1, 2, 1, 3},
-        {40, 1, 2, 1, 3}, {23, 1, 2, 1, 5}, {12, 4, 2, 1, 3}, {23, 1, 1, 2, 3}, {40, 1, 3, 1, 3}}) {
+        {40, 1, 2, 1, 3}, {23, 1, 2, 1, 5}, {12, 4, 2, 1, 3}, {23, 1, 1, 2, 3}, {40, 1, 3, 1, 3},
+        {40, 8, 2, 1, 3}}) {
     SCOPED_TRACE(testing::Message() << channels << " channels, groups of " << width << ", " << taps << " taps, step " << step
                                     << ", dilation " << dilation);
     const Tensor<S> x = whole_numbers<S>({length, channels}, random), dy = whole_numbers<S>({pixels, channels}, random);
@@ -117,7 +118,7 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
     const S* const* const from_second[] = {columns.data() + 1};
 
     const Tensor<S> before = whole_numbers<S>({pixels, channels}, random);
-    const Tensor<S> sums = whole_numbers<S>({3, 8 * channels}, random);  // room for a multiple of 4 taps
+    const Tensor<S> sums = whole_numbers<S>({3, 24 * channels}, random);  // room for a multiple of 4 taps, or 3 of 8 channels
     Tensor<S> wanted_y = before, wanted_sums = sums;
     for (Index c = 0; c < channels; ++c) {
       for (Index p = 0; p < pixels; ++p) {
@@ -129,12 +130,18 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
         }
         wanted_y(p, c) = std::max(sum, S(0));
         for (Index r = 0; r < 3; ++r) {
-          for (Index t = 0; t < taps; ++t) wanted_sums(r, t * channels + c) += dy(p, c) * x(r + p * step + t * dilation, c);
+          for (Index t = 0; t < taps; ++t) {
+            for (Index i = 0; i < width; ++i) {
+              wanted_sums(r, (t * width + i) * channels + c) +=
+                  dy(p, c / width * width + (c + i) % width) * x(r + p * step + t * dilation, c);
+            }
+          }
         }
       }
     }
     const S* const weights[] = {weight.cdata()};
     const auto kernels = EVERY(DepthwiseKernel<S>, depthwise_pixels, S);
+    const auto taps_kernels = EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S);
     for (std::size_t k = 0; k < kernels.size(); ++k) {
       if (width > 1 && (vector_size() < 64 || k + 1 < kernels.size())) continue;  // shorter vectors know no such groups
       Tensor<S> y = before;
@@ -143,12 +150,12 @@ TYPED_TEST(Convolutions, DepthwiseOfEveryInstructionSet) {
       kernels[k]({from_second, 1, taps, step, dilation, width}, weights, channels, to,
                  {.bias = bias.cdata(), .accumulate = true, .relu = true});
       ASSERT_EQ(y, wanted_y);
-    }
-    for (const auto kernel : EVERY(DepthwiseTapsKernel<S>, depthwise_taps, S)) {
+
       Tensor<S> got = sums;
-      S* const to[] = {got.data(), got.data() + 8 * channels, got.data() + 16 * channels};
-      kernel({three_rows, 3, taps, step, dilation}, channels, dy.cdata(), pixels, to);
-      ASSERT_TRUE(got.cmatrix().leftCols(taps * channels) == wanted_sums.cmatrix().leftCols(taps * channels));
+      S* const rows[] = {got.data(), got.data() + 24 * channels, got.data() + 48 * channels};
+      taps_kernels[k]({three_rows, 3, taps, step, dilation, width}, channels, dy.cdata(), pixels, rows);
+      const Index used = taps * width * channels;
+      ASSERT_TRUE(got.cmatrix().leftCols(used) == wanted_sums.cmatrix().leftCols(used));
     }
   }
 }
@@ -271,6 +278,9 @@ TYPED_TEST(Convolutions, AtTheEdges) {
       {2, 9, 37, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 10},        // likewise, with stride
       {3, 15, 16, 32, 32, {3, 5}, {2, 3}, {1, 4}, {2, 1}, 8},        // likewise, with all options
       {2, 21, 9, 56, 56, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 7},         // groups of 8
+      {3, 9, 37, 40, 40, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 5},         // likewise, with stride
+      {2, 15, 16, 24, 24, {4, 3}, {3, 2}, {2, 4}, {2, 1}, 3},        // likewise, with all options
+      {9, 15, 16, 32, 32, {4, 3}, {2, 3}, {1, 2}, {2, 2}, 8},        // groups of 4, many parts of the weight gradient
       {2, 9, 9, 24, 24, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 2},          // groups of parts of vectors, with a border
       {2, 6, 6, 4, 12, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 4},           // depthwise with a multiplier
       {1, 4, 4, 3, 3, {1, 1}, {1, 1}, {0, 0}, {1 << 30, 1 << 30}, 3},  // the dilation of a single tap means nothing

@@ -169,7 +169,9 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
 template <typename S>
 void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const ConvolutionShape wide = with_wide_groups<S>(s);
-  if (wide.groups < s.groups) {
+  if (narrow_weight_gradient<S>(s)) {
+    depthwise_weight_gradient(x, dy, dweight, s);
+  } else if (wide.groups < s.groups) {
     Tensor<S> wide_gradient(wide.weight(), uninitialized);
     convolution_weight_gradient(x, dy, wide_gradient.data(), wide);
     narrow(wide_gradient.cdata(), wide, s, dweight);
@@ -180,8 +182,6 @@ void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const Conv
       WinogradWeightGradient<S>({x + first * cg, count * cg, s.C}, {dy + first * kg, count * kg, s.K},
                                 dweight + first * kg * 9 * cg, count, forward_tiles(s)).run();
     });
-  } else if (s.depthwise()) {
-    depthwise_weight_gradient(x, dy, dweight, s);
   } else {
     direct_weight_gradient(x, dy, dweight, s);
   }
