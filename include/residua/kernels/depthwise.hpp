@@ -118,7 +118,6 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
   const auto kernel = RESIDUA_BEST(depthwise_pixels, S);
   const Index pixel = Index(sizeof(S)) * s.C, across = pixel * (w.size * depthwise_pixels / std::max<Index>(1, J));
   const bool two = step[0] > 1 && s.kernel[0] > 1 && s.dilation[0] == 1;  // rows that no result before has read
-  const bool large = s.N * I * J * pixel > Index{8} << 20;  // results that were not in the cache before
   parallel_ranges(s.N * I, std::max<Index>(1, 65536 / (J * s.C)), [&](Index first, Index last) {
     DepthwiseTables<S> tables(s, h, w, step, origin, J);
     const detail::Scratch<const S*> taps(s.kernel[0]);
@@ -129,14 +128,12 @@ void depthwise_correlation(const S* x, DepthwiseAxis h, DepthwiseAxis w, const T
       });
       const S* const image = x + row / I * h.size * w.size * s.C;
       Ahead source = tables.newest(image, row % I), second = two ? tables.newest(image, row % I, 1) : Ahead();
-      Ahead results(y + (row * J + depthwise_pixels) * s.C, large && row + 1 < s.N * I ? J * s.C : 0);
       source.take(across), second.take(across);
       for (Index j = 0; j < J; j += depthwise_pixels) {
         S* to[depthwise_pixels];
         for (Index p = 0; p < depthwise_pixels; ++p) to[p] = j + p < J ? y + (row * J + j + p) * s.C : outside.data();
         source.take(across).ask();
         second.take(across).ask();
-        results.take(depthwise_pixels * pixel).ask_to_write();
         kernel(rows, taps.data(), s.C, to, end);
         tables.advance(depthwise_pixels);
       }
@@ -166,8 +163,8 @@ bool narrow_weight_gradient(const ConvolutionShape& s) {
   return narrow_groups<S>(s) && (s.depthwise() || s.kernel[1] == 3);
 }
 
-/// dweight[k, r, s, c] = Σ_pixels dy · x, where narrow_weight_gradient. The rows of dy are dealt to up to 16 partial sums, added
-/// in order at the end; fewer where there are so few pixels that to add them up would take longer.
+/// dweight[k, r, s, c] = Σ_pixels dy · x, where narrow_weight_gradient. The rows of dy are dealt to up to 16 partial sums,
+/// added in order at the end; fewer where there are so few pixels that to add them up would take longer.
 template <typename S>
 void depthwise_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const auto kernel = RESIDUA_BEST(depthwise_taps, S);
