@@ -78,7 +78,7 @@ void check_tile_transform(Random& random) {
       const S* from[T::from * T::from];
       S* to[T::to * T::to];
       kernel(place_of<typename T::template From<S>, const S>(tile.cdata(), channels, from),
-             place_of<typename T::template To<S>, S>(got.data(), channels, to), channels, {});
+             place_of<typename T::template To<S>, S>(got.data(), channels, to), channels, {}, {});
       const double error = largest(got.carray().template cast<double>() - wanted.carray());
       ASSERT_LE(error, 16 * static_cast<double>(std::numeric_limits<S>::epsilon()) * wanted.carray().abs().maxCoeff())
           << channels;
@@ -423,12 +423,13 @@ TYPED_TEST(Convolutions, GiveTheSameBitsForAnyNumberOfThreads) {
                                      {4, 14, 14, 64, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
                                      {9, 30, 31, 20, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
                                      {4, 14, 14, 96, 128, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
-                                     {4, 14, 14, 96, 128, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 1}};
+                                     {4, 14, 14, 96, 128, {3, 3}, {2, 2}, {1, 1}, {1, 1}, 1},
+                                     {4, 15, 16, 32, 32, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 4}};
   for (const ConvolutionShape& s : shapes) {
     const Tensor<S> x = normal_numbers<S>(s.input(), random), weight = normal_numbers<S>(s.weight(), random);
     const Tensor<S> dy = normal_numbers<S>(s.output(), random);
-    Tensor<S> y[3], dx[3], dweight[3];
-    for (int threads = 1; threads <= 3; ++threads) {
+    Tensor<S> y[6], dx[6], dweight[6];
+    for (int threads = 1; threads <= 6; ++threads) {
       set_num_threads(threads);
       const int i = threads - 1;
       y[i] = unwritten<S>(s.output());

@@ -137,7 +137,8 @@ void direct_weight_gradient(const S* x, const S* dy, S* dweight, const Convoluti
         Tensor<S> x_copy(Shape{room + 1, panels.width * panels.lanes}, uninitialized);
         for (Index job = a; job < b; ++job) {
           // In the order of the shares, as the copies were made: a thread reads what it copied itself.
-          const Index share = job / all_panels, panel = job % all_panels, g = panel / panels.count(), p = panel % panels.count();
+          const Index share = job / all_panels, panel = job % all_panels;
+          const Index g = panel / panels.count(), p = panel % panels.count();
           const Index column = panels.first_column(p), span = panels.width_of(p) * panels.lanes;
           copy_patches(x, s, unit, patch_runs(s, g, column, column + panels.columns_of(p)), span, x_copy.data());
           const Index tile0 = share * tiles / shares, tile1 = (share + 1) * tiles / shares;

@@ -112,14 +112,14 @@ struct WinogradTiles {
   }
 };
 
-/// For each of the 36 positions a matrix (tiles, C), a little apart so that they do not meet in the cache. Its rows are whole
-/// vectors long; what stands beyond their channels reaches no result.
+/// For each of the 36 positions, or some of them, a matrix (tiles, C), a little apart so that they do not meet in the cache.
+/// Its rows are whole vectors long; what stands beyond their channels reaches no result.
 template <typename S>
 class WinogradDomain {
  public:
-  WinogradDomain(Index tiles, Index channels)
+  WinogradDomain(Index tiles, Index channels, Index positions = 36)
       : row_(in_whole_vectors<S>(channels)), step_(tiles * row_ + 64 / Index(sizeof(S))),
-        data_(Shape{36, step_}, uninitialized), begin_(data_.data()) {}
+        data_(Shape{positions, step_}, uninitialized), begin_(data_.data()) {}
 
   Index row() const { return row_; }
   Index offset(Index f) const { return f * step_; }
@@ -170,7 +170,7 @@ struct WinogradTaps {
         copy_matrix(from, row_step, column_step, row_count, count, near + t * rows_at_once * span, span);
       }
       for (Index r = 0; r < row_count; ++r) {
-        transform({near + r * span, rows_at_once * span}, {to + (first + r) * span, winograd_rows(rows) * span}, span, {});
+        transform({near + r * span, rows_at_once * span}, {to + (first + r) * span, winograd_rows(rows) * span}, span, {}, {});
       }
     }
   }
@@ -255,7 +255,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         const S* from[36];
         tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
           tiles.outer(tile, x.data, x.step, zeros.cdata(), from);
-          input(from, v.values(tile.number - first), v.row(), {});
+          input(from, v.values(tile.number - first), v.row(), {}, {});
         });
       });
       const Ahead source = tiles.image_rows(last, last + at_once, x, tiles.other);
@@ -266,7 +266,8 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
       const Index all_panels = groups * panels.count();
       parallel_for(all_panels, [&](Index i) {
         const Index g = i / panels.count(), p = i % panels.count();
-        const Index column = panels.first_column(p), width = panels.width_of(p), size = winograd_rows(cg) * width * panels.lanes;
+        const Index column = panels.first_column(p), width = panels.width_of(p);
+        const Index size = winograd_rows(cg) * width * panels.lanes;
         const Packed<S>* const transformed = weights.transformed ? weights.transformed : own_weights.mine();
         Tensor<S> own(Shape{transformed ? 0 : 36, size}, uninitialized);  // needed once, and may stay in the cache
         if (!transformed) weights.taps.of_group(g).transform(p, 0, cg, own.data());
@@ -284,7 +285,7 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
         S* const nowhere = outside.data();
         tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
           tiles.inner(tile, y.data, y.step, nowhere, to);
-          output(m.values(tile.number - first).read_only(), to, K, end);
+          output(m.values(tile.number - first).read_only(), to, K, end, {});
         });
       });
     }
@@ -294,8 +295,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
 /// dtaps[k, r, s, c] = Σ_pixels dy[pixel, k] · x[pixel + (r, s) − padding, c], group by group.
 ///                                                               x (N, other, C), dy (N, size, K), dtaps (K, 3, 3, C/G)
 ///
-/// Where the sums are small beside what is transformed there are up to 16 partial ones over tiles, added in order at the end;
-/// else it is one sum, and the 36 products are shared out.
+/// Where the sums are small beside what is transformed there are 4 to 16 partial ones over tiles, added in order at the end;
+/// else it is one sum. With a few threads to each sum, every one makes some rows of positions of it, from what it transforms
+/// itself: to transform a part of each tile takes longer, but what would come from the cache of another core takes longer
+/// still. More threads than three share out what is transformed for a single sum, and the 36 products.
 template <typename S>
 class WinogradWeightGradient {
  public:
@@ -308,19 +311,23 @@ class WinogradWeightGradient {
 
   void run() const {
     const Index count = tiles_.count();
-    const Index parts = 32 * cg_ * kg_ <= count * (cg_ + kg_) ? std::clamp<Index>(count / 32, 1, 16) : 1;
-    const Index at_once = parts > 1 ? 32 : WinogradTiles::large(cg_, kg_) ? 128 : 64, size = blocks() * block_size();
+    const Index worth = count * (cg_ + kg_) / (8 * cg_ * kg_), parts = worth < 4 ? 1 : worth < 8 ? 4 : worth < 16 ? 8 : 16;
+    const Index at_once = parts > 1 || groups_ > 1 ? 32 : WinogradTiles::large(cg_, kg_) ? 128 : 64;
+    const Index size = blocks() * block_size();
     if (count <= at_once) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
     S* const sum = sums.data();
-    parallel_for(parts, [&](Index part) {
-      const Index begin = part * count / parts, stop = (part + 1) * count / parts;
+    const int shares = shares_of(parts);
+    parallel_for(parts * shares, [&](Index job) {
+      const Index part = job / shares, begin = part * count / parts, stop = (part + 1) * count / parts;
+      const int share = static_cast<int>(job) % shares;
+      const winograd::Rows rows{share * 6 / shares, (share + 1) * 6 / shares};
       for (Index first = begin; first < stop; first += at_once) {
-        const Index last = std::min(first + at_once, stop);
-        const WinogradDomain<S> v(last - first, C_), m(last - first, K_);
-        transform(first, last, v, m);
+        const Index last = std::min(first + at_once, stop), positions = 6 * (rows.last - rows.first);
+        const WinogradDomain<S> v(last - first, C_, positions), m(last - first, K_, positions);
+        transform(first, last, rows, v, m);
         const Index next = std::min(last + at_once, stop);
-        multiply(v, m, last - first, 0, blocks(), sum + part * size, first > begin,
+        multiply(v, m, last - first, rows, 0, blocks(), sum + part * size, first > begin,
                  tiles_.image_rows(last, next, x_, tiles_.other), tiles_.image_rows(last, next, dy_, tiles_.size));
       }
     });
@@ -333,46 +340,56 @@ class WinogradWeightGradient {
   Index blocks() const { return groups_ * blocks_of_group_; }
   Index block_size() const { return 36 * rows_ * row_; }
 
+  /// By how many threads each of the sums is made.
+  static int shares_of(Index parts) {
+    const Index threads = detail::parallel_place().of > 0 ? 1 : num_threads();  // those of who called this are busy
+    if (parts == 1 && threads > 3) return 1;
+    return parts >= threads ? 1 : 2 * parts >= threads ? 2 : 3 * parts >= threads ? 3 : 6;
+  }
+
   /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
   void run_in_one_round(Index count) const {
     const WinogradDomain<S> v(count, C_), m(count, K_);
-    transform(0, count, v, m);
-    const Index at_once = std::max<Index>(1, (Index{1} << 20) / block_size());
-    for (Index a = 0; a < blocks(); a += at_once) {
-      const Index b = std::min(blocks(), a + at_once);
+    transform(0, count, {}, v, m);
+    const Index most = std::max<Index>(1, (Index{1} << 20) / block_size()), threads = num_threads();
+    const Index few = (blocks() + most - 1) / most, shares = few < threads ? few : (few + threads - 1) / threads * threads;
+    parallel_for(shares, [&](Index share) {
+      const Index a = share * blocks() / shares, b = (share + 1) * blocks() / shares;
       Tensor<S> sums(Shape{b - a, block_size()}, uninitialized);
       S* const sum = sums.data();
-      multiply(v, m, count, a, b, sum, false);
+      multiply(v, m, count, {}, a, b, sum, false);
       parallel_for(b - a, [&](Index i) { finish(a + i, sum + i * block_size()); });
-    }
+    });
   }
 
-  /// Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
-  void transform(Index first, Index last, const WinogradDomain<S>& v, const WinogradDomain<S>& m) const {
+  /// Rows of Bᵀ x B and A dy Aᵀ of tiles first … last - 1.
+  void transform(Index first, Index last, winograd::Rows rows, const WinogradDomain<S>& v, const WinogradDomain<S>& m) const {
     const auto input = tile_transform<winograd::Input, S>();
     const auto gradient = tile_transform<winograd::OutputGradient, S>();
     parallel_ranges(last - first, 8, [&](Index a, Index b) {
       const S* from[36];
       tiles_.for_each(first + a, first + b, [&](const WinogradTiles::Tile& tile) {
         tiles_.outer(tile, x_.data, x_.step, zeros_.cdata(), from);
-        input(from, v.values(tile.number - first), v.row(), {});
+        input(from, v.values(tile.number - first), v.row(), {}, rows);
         tiles_.inner(tile, dy_.data, dy_.step, zeros_.cdata(), from);
-        gradient(from, m.values(tile.number - first), m.row(), {});
+        gradient(from, m.values(tile.number - first), m.row(), {}, rows);
       });
     });
   }
 
-  /// Adds up blocks `begin` … `stop` - 1 over tile_count tiles: matrix by matrix, so that each stays in the cache.
-  void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, Index begin, Index stop, S* sum,
-                bool accumulate, const Ahead& x_ahead = {}, const Ahead& dy_ahead = {}) const {
+  /// Adds up blocks `begin` … `stop` - 1 over tile_count tiles, for rows of positions: matrix by matrix, so that each stays in
+  /// the cache.
+  void multiply(const WinogradDomain<S>& v, const WinogradDomain<S>& m, Index tile_count, winograd::Rows rows, Index begin,
+                Index stop, S* sum, bool accumulate, const Ahead& x_ahead = {}, const Ahead& dy_ahead = {}) const {
     const auto& kernels = micro_kernels<S>().outer[panels_.width - 1];
-    parallel_for(36, [&](Index f) {
+    const Index positions = 6 * (rows.last - rows.first);
+    parallel_for(positions, [&](Index f) {
       // Asks for what the next round transforms: beside even matrices for x, beside the others for dy.
-      const Ahead ahead = (f % 2 == 0 ? x_ahead : dy_ahead).part(f / 2, 18);
+      const Ahead ahead = (f % 2 == 0 ? x_ahead : dy_ahead).part(f / 2, positions / 2);
       AheadRuns asked = ahead.runs((stop - begin) * panels_.count(), tile_count / products_an_ask);
       for (Index block = begin; block < stop; ++block) {
         const Index g = block / blocks_of_group_, k = block % blocks_of_group_ * rows_;
-        S* const to = sum + (block - begin) * block_size() + f * rows_ * row_;
+        S* const to = sum + (block - begin) * block_size() + (6 * rows.first + f) * rows_ * row_;
         for (Index p = 0; p < panels_.count(); ++p) {
           const Index column = panels_.first_column(p);
           const Index width = panels_.width_of(p);
@@ -388,7 +405,7 @@ class WinogradWeightGradient {
     const auto taps = tile_transform<winograd::TapsGradient, S>();
     const Index g = block / blocks_of_group_, first = block % blocks_of_group_ * rows_;
     for (Index i = 0; i < rows_ && first + i < kg_; ++i) {
-      taps({sum + i * row_, rows_ * row_}, {dtaps_ + (g * kg_ + first + i) * 9 * cg_, cg_}, cg_, {});
+      taps({sum + i * row_, rows_ * row_}, {dtaps_ + (g * kg_ + first + i) * 9 * cg_, cg_}, cg_, {}, {});
     }
   }
 

@@ -1,6 +1,7 @@
 // Winograd's transforms of one tile: Bᵀ d B, Aᵀ m A, G g Gᵀ and their adjoints. See winograd.hpp.
 #pragma once
 
+#include <algorithm>
 #include <numbers>
 #include <type_traits>
 
@@ -111,10 +112,15 @@ struct TapsGradient {  // Gᵀ
   }
 };
 
-/// to = T · from · Tᵀ for each of the channels, and where T is Output finished by `end`. from and to: where the channels
-/// of each element lie, row by row.
+/// Rows of a transformed tile.
+struct Rows {
+  int first = 0, last = 6;  ///< from the first to before the last, or to the end
+};
+
+/// The `wanted` rows of  to = T · from · Tᵀ  for each of the channels, where T is Output finished by `end`. from and to: where
+/// the channels of each element lie, row by row.
 template <typename T, Index bytes, typename S, typename From, typename To>
-RESIDUA_INLINE void transform(const From from, const To to, Index channels, const Epilogue<S> end) {
+RESIDUA_INLINE void transform(const From from, const To to, Index channels, const Epilogue<S> end, const Rows wanted) {
   typedef S V __attribute__((vector_size(bytes)));
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
@@ -127,9 +133,10 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
       T::apply(column, t);
       RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
     }
-    for (int i = 0; i < m; ++i) {
+    for (int r = wanted.first; r < std::min(wanted.last, m); ++r) {
+      const int i = r - wanted.first;
       V row[m];
-      T::apply(half[i], row);
+      T::apply(half[r], row);
       if constexpr (std::is_same_v<T, Output>) {
         const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
         RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += bias;
@@ -155,13 +162,13 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
 
 template <typename T, typename S>
 using TileTransform = void (*)(typename T::template From<S> from, typename T::template To<S> to, Index channels,
-                               Epilogue<S> end);
+                               Epilogue<S> end, winograd::Rows wanted);
 
 #define RESIDUA_WINOGRAD(ISA, TARGET, BYTES)                                                                       \
   template <typename T, typename S>                                                                                \
   TARGET void tile_transform_##ISA(typename T::template From<S> from, typename T::template To<S> to,               \
-                                   Index channels, Epilogue<S> end) {                                              \
-    winograd::transform<T, BYTES>(from, to, channels, end);                                                        \
+                                   Index channels, Epilogue<S> end, winograd::Rows wanted) {                       \
+    winograd::transform<T, BYTES>(from, to, channels, end, wanted);                                                \
   }
 RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_WINOGRAD)
 #undef RESIDUA_WINOGRAD
