@@ -314,7 +314,7 @@ class WinogradWeightGradient {
     const Index worth = count * (cg_ + kg_) / (8 * cg_ * kg_), parts = worth < 4 ? 1 : worth < 8 ? 4 : worth < 16 ? 8 : 16;
     const Index at_once = parts > 1 || groups_ > 1 ? 32 : WinogradTiles::large(cg_, kg_) ? 128 : 64;
     const Index size = blocks() * block_size();
-    if (count <= at_once) return run_in_one_round(count);
+    if (count <= at_once && size > most_sums) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
     S* const sum = sums.data();
     const int shares = shares_of(parts);
@@ -340,6 +340,9 @@ class WinogradWeightGradient {
   Index blocks() const { return groups_ * blocks_of_group_; }
   Index block_size() const { return 36 * rows_ * row_; }
 
+  /// So many numbers stay in the cache.
+  static constexpr Index most_sums = Index{1} << 20;
+
   /// By how many threads each of the sums is made.
   static int shares_of(Index parts) {
     const Index threads = detail::parallel_place().of > 0 ? 1 : num_threads();  // those of who called this are busy
@@ -347,12 +350,14 @@ class WinogradWeightGradient {
     return parts >= threads ? 1 : 2 * parts >= threads ? 2 : 3 * parts >= threads ? 3 : 6;
   }
 
-  /// With all tiles at once only a few blocks of sums are kept, since no other round adds to them.
+  /// Where all tiles are one round, which no other adds to, only a few blocks of sums are kept: each thread makes and finishes
+  /// its own, if there are enough.
   void run_in_one_round(Index count) const {
     const WinogradDomain<S> v(count, C_), m(count, K_);
     transform(0, count, {}, v, m);
-    const Index most = std::max<Index>(1, (Index{1} << 20) / block_size()), threads = num_threads();
-    const Index few = (blocks() + most - 1) / most, shares = few < threads ? few : (few + threads - 1) / threads * threads;
+    const Index most = std::max<Index>(1, most_sums / block_size()), threads = num_threads();
+    const Index few = (blocks() + most - 1) / most, even = (few + threads - 1) / threads * threads;
+    const Index shares = blocks() < threads ? 1 : std::min(blocks(), even);
     parallel_for(shares, [&](Index share) {
       const Index a = share * blocks() / shares, b = (share + 1) * blocks() / shares;
       Tensor<S> sums(Shape{b - a, block_size()}, uninitialized);
