@@ -232,6 +232,9 @@ struct WinogradGroups {
 };
 
 /// y = x convolved, finished by `end`, for images cut into tiles as `tiles` says: x (N, other, C), y (N, size, K).
+///
+/// Blocks of tiles are shared out; where all tiles are one block, panels of channels of y are, and what a thread has multiplied
+/// it transforms back itself.
 template <typename S>
 void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGroups<S>& weights,
                           const ChannelsOfImages<S>& y, const WinogradTiles& tiles, const Epilogue<S>& end) {
@@ -245,10 +248,13 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Panels<S> panels(kg);
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
   WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0, count / at_once);
+  const Index all_panels = groups * panels.count();
+  // One by one; but narrow groups are transformed back with one another, and fewer than there are threads done by all of these.
+  const Index together = groups > 1 || all_panels < num_threads() ? all_panels : 1;
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
-    const WinogradDomain<S> v(std::min(at_once, block_end - block), C), m(std::min(at_once, block_end - block), K);
+    const WinogradDomain<S> v(std::min(at_once, block_end - block), C);
     for (Index first = block; first < block_end; first += at_once) {
       const Index last = std::min(first + at_once, block_end);
       parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
@@ -260,32 +266,38 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
       });
       const Ahead source = tiles.image_rows(last, last + at_once, x, tiles.other);
       const Ahead result = tiles.image_rows(first, last, y, tiles.size);
-      RowTable<S> rows(last - first);
-      for (Index t = 0; t < last - first; ++t) rows.add(v.matrix(0) + t * v.row(), m.matrix(0) + t * m.row());
-      rows.end();
-      const Index all_panels = groups * panels.count();
-      parallel_for(all_panels, [&](Index i) {
-        const Index g = i / panels.count(), p = i % panels.count();
-        const Index column = panels.first_column(p), width = panels.width_of(p);
-        const Index size = winograd_rows(cg) * width * panels.lanes;
-        const Packed<S>* const transformed = weights.transformed ? weights.transformed : own_weights.mine();
-        Tensor<S> own(Shape{transformed ? 0 : 36, size}, uninitialized);  // needed once, and may stay in the cache
-        if (!transformed) weights.taps.of_group(g).transform(p, 0, cg, own.data());
-        const S* const u = transformed ? transformed->panel(weights.first + g, p) : own.cdata();
-        parallel_for(36, [&](Index f) {
-          result.part(i * 36 + f, all_panels * 36).ask_to_write();
-          const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
-          rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + g * kg + column, columns, {},
-                              source.part(i * 36 + f, all_panels * 36));
-        });
-      });
-      parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
-        S* to[16];
-        Tensor<S> outside(Shape{K});
-        S* const nowhere = outside.data();
-        tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
-          tiles.inner(tile, y.data, y.step, nowhere, to);
-          output(m.values(tile.number - first).read_only(), to, K, end, {});
+      parallel_ranges(all_panels, together, [&](Index first_panel, Index last_panel) {
+        const Index channel = panels.first_column(first_panel);
+        const Index channels = together > 1 ? K : panels.columns_of(first_panel);
+        const WinogradDomain<S> m(last - first, channels);
+        RowTable<S> rows(last - first);
+        for (Index t = 0; t < last - first; ++t) rows.add(v.matrix(0) + t * v.row(), m.matrix(0) + t * m.row());
+        rows.end();
+        for (Index i = first_panel; i < last_panel; ++i) {
+          const Index g = i / panels.count(), p = i % panels.count();
+          const Index column = g * kg + panels.first_column(p) - channel, width = panels.width_of(p);
+          const Index size = winograd_rows(cg) * width * panels.lanes;
+          const Packed<S>* const transformed = weights.transformed ? weights.transformed : own_weights.mine();
+          Tensor<S> own(Shape{transformed ? 0 : 36, size}, uninitialized);  // needed once, and may stay in the cache
+          if (!transformed) weights.taps.of_group(g).transform(p, 0, cg, own.data());
+          const S* const u = transformed ? transformed->panel(weights.first + g, p) : own.cdata();
+          parallel_for(36, [&](Index f) {
+            result.part(i * 36 + f, all_panels * 36).ask_to_write();
+            const Index tap = v.offset(f) + g * cg, columns = groups == 1 ? width * panels.lanes : panels.columns_of(p);
+            rows.multiply_panel(&tap, 1, cg, u + f * size, width, m.offset(f) + column, columns, {},
+                                source.part(i * 36 + f, all_panels * 36));
+          });
+        }
+        Epilogue<S> finish = end;
+        if (end.bias != nullptr) finish.bias = end.bias + channel;
+        parallel_ranges(last - first, grain, [&](Index begin, Index stop) {
+          S* to[16];
+          Tensor<S> outside(Shape{channels});
+          S* const nowhere = outside.data();
+          tiles.for_each(first + begin, first + stop, [&](const WinogradTiles::Tile& tile) {
+            tiles.inner(tile, y.data + channel, y.step, nowhere, to);
+            output(m.values(tile.number - first).read_only(), to, channels, finish, {});
+          });
         });
       });
     }

@@ -125,6 +125,7 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
   typedef S InMemory __attribute__((vector_size(bytes), aligned(sizeof(S)), may_alias));
   constexpr Index lanes = bytes / Index(sizeof(S));
   constexpr int n = T::from, m = T::to;
+  const int count = std::min(wanted.last, m) - wanted.first;
   for (Index c = 0; c < channels; c += lanes) {
     V half[m][n];  // T · from: there are not enough registers for it, so each axis is a loop
     for (int j = 0; j < n; ++j) {
@@ -133,10 +134,9 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
       T::apply(column, t);
       RESIDUA_UNROLL for (int i = 0; i < m; ++i) half[i][j] = t[i];
     }
-    for (int r = wanted.first; r < std::min(wanted.last, m); ++r) {
-      const int i = r - wanted.first;
+    for (int i = 0; i < count; ++i) {
       V row[m];
-      T::apply(half[r], row);
+      T::apply(half[wanted.first + i], row);
       if constexpr (std::is_same_v<T, Output>) {
         const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
         RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += bias;
