@@ -169,7 +169,7 @@ void convolution_input_gradient(const S* dy, const S* weight, S* dx, const Convo
 template <typename S>
 void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const ConvolutionShape wide = with_wide_groups<S>(s);
-  if (narrow_weight_gradient<S>(s)) {
+  if (narrow_groups<S>(s)) {
     depthwise_weight_gradient(x, dy, dweight, s);
   } else if (wide.groups < s.groups) {
     Tensor<S> wide_gradient(wide.weight(), uninitialized);

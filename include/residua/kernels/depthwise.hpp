@@ -13,15 +13,15 @@
 
 namespace residua::inline RESIDUA_ABI::kernels {
 
-/// Whether the channels of a convolution are computed so: its groups are as wide as the kernels know; of 8 channels where
-/// there are three taps in a row that are neighbours, and the results are so or two pixels apart.
+/// Whether the channels of a convolution are computed so: its groups are as wide as the kernels know, and where that is more
+/// than one channel there are three neighbouring taps in a row, and the results are neighbours or two pixels apart.
 template <typename S>
 bool narrow_groups(const ConvolutionShape& s) {
   const Index width = s.C / s.groups;
   if (s.C != s.K || s.groups == 1 || s.algorithm == ConvAlgorithm::winograd) return false;
   if (width == 1) return true;
-  const bool neighbours = s.kernel[1] == 3 && s.stride[1] <= 2 && s.dilation[1] == 1;
-  return vector_size() == 64 && (width == 4 || (width == 8 && neighbours));
+  const bool suits = s.kernel[1] == 3 && s.stride[1] <= 2 && s.dilation[1] == 1;
+  return vector_size() == 64 && (width == 4 || width == 8) && suits;
 }
 
 /// Weights (C, R, S, width) as (R, S, width, C), where number i of channel c is for the i-th channel after it in its group;
@@ -157,21 +157,15 @@ void depthwise_input_gradient(const S* dy, const S* weight, S* dx, const Convolu
                            s.H, s.W, {1, 1}, origin, s, {});
 }
 
-/// Whether the weight gradient is computed so, too.
-template <typename S>
-bool narrow_weight_gradient(const ConvolutionShape& s) {
-  return narrow_groups<S>(s) && (s.depthwise() || s.kernel[1] == 3);
-}
-
-/// dweight[k, r, s, c] = Σ_pixels dy · x, where narrow_weight_gradient. The rows of dy are dealt to up to 16 partial sums,
+/// dweight[k, r, s, c] = Σ_pixels dy · x, where narrow_groups. The rows of dy are dealt to up to 16 partial sums,
 /// added in order at the end; fewer where there are so few pixels that to add them up would take longer.
 template <typename S>
 void depthwise_weight_gradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s) {
   const auto kernel = RESIDUA_BEST(depthwise_taps, S);
   const Index I = s.out(0), J = s.out(1), width = s.C / s.groups;
   const Index parts = std::clamp<Index>(s.N * I * J / 96, 1, std::clamp<Index>(s.N * I, 1, 16));
-  const Index row_taps = width > 1 ? 3 : (s.kernel[1] + depthwise_taps - 1) / depthwise_taps * depthwise_taps;
-  const Index row_size = row_taps * width * s.C, size = s.kernel[0] * row_size;
+  const Index taps = (s.kernel[1] + depthwise_taps - 1) / depthwise_taps * depthwise_taps;
+  const Index row_size = width > 1 ? 3 * width * in_whole_vectors<S>(s.C) : taps * s.C, size = s.kernel[0] * row_size;
   Tensor<S> sums(Shape{parts, size}, uninitialized);
   S* const sum = sums.data();
   parallel_for(parts, [&](Index part) {
@@ -192,12 +186,14 @@ void depthwise_weight_gradient(const S* x, const S* dy, S* dweight, const Convol
   parallel_ranges(size, 4096, [&](Index first, Index last) {
     for (Index part = 1; part < parts; ++part) add_range<S>(last - first, sum + first, sum + part * size + first);
   });
+  const Index vector = width > 1 ? micro_kernels<S>().lanes : s.C;  // channels whose sums are neighbours
   for (Index group = 0; group < s.C; group += width) {
+    const S* const of_group = sum + group / vector * 3 * width * vector + group % vector;
     for (Index k = 0; k < width; ++k) {
       for (Index t = 0; t < s.taps(); ++t) {
-        const S* const of_tap = sum + t / s.kernel[1] * row_size + t % s.kernel[1] * width * s.C + group;
+        const S* const of_tap = of_group + t / s.kernel[1] * row_size + t % s.kernel[1] * width * vector;
         // Channel c of the group met k after as many turns as k is ahead.
-        for (Index c = 0; c < width; ++c) *dweight++ = of_tap[(k < c ? k - c + width : k - c) * s.C + c];
+        for (Index c = 0; c < width; ++c) *dweight++ = of_tap[(k < c ? k - c + width : k - c) * vector + c];
       }
     }
   }

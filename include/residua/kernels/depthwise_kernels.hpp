@@ -35,7 +35,8 @@ using DepthwiseKernel = void (*)(DepthwiseRows<S> rows, const S* const* weights,
                                  Epilogue<S> end);
 
 /// sums[r][s, i] += Σ_p (dy[p], i lanes on in each group) ⊙ pixels[r][p · step + s · dilation]. There is room for a multiple of
-/// 4 taps; groups have three in a row.
+/// 4 taps. Groups have three in a row, that are neighbours; their sums are (vectors of channels, s, i, lanes), since numbers
+/// that lie far apart can push each other out of the cache.
 template <typename S>
 using DepthwiseTapsKernel = void (*)(DepthwiseRows<S> rows, Index channels, const S* dy, Index dy_pixels,
                                      S* const* sums);
@@ -54,7 +55,7 @@ RESIDUA_FOR_INSTRUCTION_SETS(RESIDUA_NEXT_IN_GROUP)
 
 /// sum[p] += Σ_{s, i} weights[s, i] ⊙ (the pixel x[p · step + s · dilation], i lanes on in each group), at the vector of
 /// channels that begins with c. With `row`, a number of neighbouring taps, and the step each pixel is read once. Else row = 0,
-/// and `step` says nothing.
+/// and width = 1, and `step` says nothing.
 template <Index bytes, Index row, Index width, Index step, typename S, typename V>
 RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, const S* weights, Index c, Index channels,
                             V (&sum)[depthwise_pixels]) {
@@ -83,20 +84,10 @@ RESIDUA_INLINE void add_row(const DepthwiseRows<S>& rows, const S* const* x, con
       }
     }
   } else {
-    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation) {
-      V pixel[depthwise_pixels];
-      if constexpr (width > 1) {
-        RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-          pixel[p] = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
-        }
-      }
-      for (Index i = 0; i < width; ++i, weights += channels) {
-        const V weight = *reinterpret_cast<const InMemory*>(weights);
-        RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
-          if constexpr (width == 1) pixel[p] = *reinterpret_cast<const InMemory*>(x[p * rows.step] + c);
-          sum[p] += pixel[p] * weight;
-          if constexpr (width > 1) next_in_group<width>(pixel[p], vector, lanes);
-        }
+    for (Index s = 0; s < rows.taps; ++s, x += rows.dilation, weights += channels) {
+      const V weight = *reinterpret_cast<const InMemory*>(weights);
+      RESIDUA_UNROLL for (int p = 0; p < depthwise_pixels; ++p) {
+        sum[p] += *reinterpret_cast<const InMemory*>(x[p * rows.step] + c) * weight;
       }
     }
   }
@@ -125,8 +116,8 @@ RESIDUA_INLINE void add_suitable_rows(Index row, Index width, const DepthwiseRow
   if constexpr (bytes == 64) {
     if (width == 8 && rows.step == 2) return add_rows<bytes, 3, 8, 2>(rows, weights, c, channels, sum);
     if (width == 8) return add_rows<bytes, 3, 8>(rows, weights, c, channels, sum);
-    if (width == 4 && row == 3 && rows.step == 1) return add_rows<bytes, 3, 4>(rows, weights, c, channels, sum);
-    if (width == 4) return add_rows<bytes, 0, 4>(rows, weights, c, channels, sum);
+    if (width == 4 && rows.step == 2) return add_rows<bytes, 3, 4, 2>(rows, weights, c, channels, sum);
+    if (width == 4) return add_rows<bytes, 3, 4>(rows, weights, c, channels, sum);
   }
   add_rows<bytes, 0, 1>(rows, weights, c, channels, sum);
 }
@@ -199,7 +190,8 @@ RESIDUA_INLINE void add_taps(const S* const* const* pixels, Index c, Index chann
   RESIDUA_UNROLL for (int r = 0; r < some; ++r) add_to<bytes>(sums[r] + c, channels, sum[r], channels - c);
 }
 
-/// The same for three taps in a row of groups: sums[s, i] of one row, at the vector of channels that begins with c.
+/// Of groups: sums[s, i] += Σ_p (dy[p], i lanes on in each group) ⊙ x[p · step + s] for one row of three taps, at the vector of
+/// channels that begins with c.
 template <Index bytes, Index width, typename S>
 RESIDUA_INLINE void add_taps_of_groups(const DepthwiseRows<S>& rows, const S* const* x, Index c, Index channels, const S* dy,
                                        Index dy_pixels, S* sums) {
@@ -209,13 +201,14 @@ RESIDUA_INLINE void add_taps_of_groups(const DepthwiseRows<S>& rows, const S* co
   V sum[3 * width] = {};
   for (Index p = 0; p < dy_pixels; ++p, x += rows.step) {
     V d = *reinterpret_cast<const InMemory*>(dy + p * channels + c), pixel[3];
-    RESIDUA_UNROLL for (int s = 0; s < 3; ++s) pixel[s] = *reinterpret_cast<const InMemory*>(x[s * rows.dilation] + c);
+    RESIDUA_UNROLL for (int s = 0; s < 3; ++s) pixel[s] = *reinterpret_cast<const InMemory*>(x[s] + c);
     RESIDUA_UNROLL for (int i = 0; i < width; ++i) {
       RESIDUA_UNROLL for (int s = 0; s < 3; ++s) sum[s * width + i] += pixel[s] * d;
       next_in_group<width>(d, std::integral_constant<Index, bytes>(), lanes);
     }
   }
-  add_to<bytes>(sums + c, channels, sum, channels - c);
+  constexpr Index vector = bytes / Index(sizeof(S));
+  add_to<bytes>(sums + 3 * width * c, vector, sum, vector);
 }
 
 template <Index bytes, typename S>

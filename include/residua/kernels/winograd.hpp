@@ -249,7 +249,8 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
   WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0, count / at_once);
   const Index all_panels = groups * panels.count();
-  // One by one; but narrow groups are transformed back with one another, and fewer than there are threads done by all of these.
+  // Panels are shared out, one by one. Fewer than there are threads are not: all work on each. Nor are narrow groups, which are
+  // transformed back with one another.
   const Index together = groups > 1 || all_panels < num_threads() ? all_panels : 1;
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
@@ -279,7 +280,11 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
           const Index size = winograd_rows(cg) * width * panels.lanes;
           const Packed<S>* const transformed = weights.transformed ? weights.transformed : own_weights.mine();
           Tensor<S> own(Shape{transformed ? 0 : 36, size}, uninitialized);  // needed once, and may stay in the cache
-          if (!transformed) weights.taps.of_group(g).transform(p, 0, cg, own.data());
+          if (!transformed) {
+            parallel_ranges(cg, WinogradTaps<S>::rows_at_once, [&](Index begin, Index stop) {
+              weights.taps.of_group(g).transform(p, begin, stop, own.data());
+            });
+          }
           const S* const u = transformed ? transformed->panel(weights.first + g, p) : own.cdata();
           parallel_for(36, [&](Index f) {
             result.part(i * 36 + f, all_panels * 36).ask_to_write();
@@ -326,7 +331,7 @@ class WinogradWeightGradient {
     const Index worth = count * (cg_ + kg_) / (8 * cg_ * kg_), parts = worth < 4 ? 1 : worth < 8 ? 4 : worth < 16 ? 8 : 16;
     const Index at_once = parts > 1 || groups_ > 1 ? 32 : WinogradTiles::large(cg_, kg_) ? 128 : 64;
     const Index size = blocks() * block_size();
-    if (count <= at_once && size > most_sums) return run_in_one_round(count);
+    if (count == 0 || (count <= at_once && size > most_sums)) return run_in_one_round(count);
     Tensor<S> sums(Shape{parts, size}, uninitialized);
     S* const sum = sums.data();
     const int shares = shares_of(parts);
@@ -343,8 +348,11 @@ class WinogradWeightGradient {
                  tiles_.image_rows(last, next, x_, tiles_.other), tiles_.image_rows(last, next, dy_, tiles_.size));
       }
     });
-    for (Index part = 1; part < parts; ++part) add_range<S>(size, sum, sum + part * size);
-    parallel_for(blocks(), [&](Index block) { finish(block, sum + block * block_size()); });
+    parallel_for(blocks(), [&](Index block) {
+      S* const of_block = sum + block * block_size();
+      for (Index part = 1; part < parts; ++part) add_range<S>(block_size(), of_block, of_block + part * size);
+      finish(block, of_block);
+    });
   }
 
  private:
@@ -355,28 +363,36 @@ class WinogradWeightGradient {
   /// So many numbers stay in the cache.
   static constexpr Index most_sums = Index{1} << 20;
 
-  /// By how many threads each of the sums is made.
+  /// By how many threads each of the sums is made. To transform a part of each tile takes longer, so more of them must leave a
+  /// quarter less to the one that has the most to do.
   static int shares_of(Index parts) {
-    const Index threads = detail::parallel_place().of > 0 ? 1 : num_threads();  // those of who called this are busy
+    const bool alone = detail::parallel_place().of > 0 || detail::off_pool();  // as inside of a parallel_for
+    const Index threads = alone ? 1 : num_threads();
     if (parts == 1 && threads > 3) return 1;
-    return parts >= threads ? 1 : 2 * parts >= threads ? 2 : 3 * parts >= threads ? 3 : 6;
+    const auto work = [&](Index shares) { return (parts * shares + threads - 1) / threads * 6 / shares; };  // sixths of a sum
+    int best = 1;
+    for (const int shares : {2, 3, 6}) best = 4 * work(shares) <= 3 * work(best) ? shares : best;
+    return best;
   }
 
   /// Where all tiles are one round, which no other adds to, only a few blocks of sums are kept: each thread makes and finishes
-  /// its own, if there are enough.
+  /// its own, if there are enough, else all work on the same.
   void run_in_one_round(Index count) const {
     const WinogradDomain<S> v(count, C_), m(count, K_);
     transform(0, count, {}, v, m);
     const Index most = std::max<Index>(1, most_sums / block_size()), threads = num_threads();
-    const Index few = (blocks() + most - 1) / most, even = (few + threads - 1) / threads * threads;
-    const Index shares = blocks() < threads ? 1 : std::min(blocks(), even);
-    parallel_for(shares, [&](Index share) {
-      const Index a = share * blocks() / shares, b = (share + 1) * blocks() / shares;
+    const auto make = [&](Index a, Index b) {
       Tensor<S> sums(Shape{b - a, block_size()}, uninitialized);
       S* const sum = sums.data();
       multiply(v, m, count, {}, a, b, sum, false);
       parallel_for(b - a, [&](Index i) { finish(a + i, sum + i * block_size()); });
-    });
+    };
+    if (blocks() < 2 * threads) {
+      for (Index a = 0; a < blocks(); a += most) make(a, std::min(blocks(), a + most));
+      return;
+    }
+    const Index rounds = (blocks() + most * threads - 1) / (most * threads), shares = rounds * threads;
+    parallel_for(shares, [&](Index share) { make(share * blocks() / shares, (share + 1) * blocks() / shares); });
   }
 
   /// Rows of Bᵀ x B and A dy Aᵀ of tiles first … last - 1.

@@ -112,13 +112,13 @@ struct TapsGradient {  // Gᵀ
   }
 };
 
-/// Rows of a transformed tile.
+/// Rows first … last - 1 of a transformed tile, or as many as it has.
 struct Rows {
-  int first = 0, last = 6;  ///< from the first to before the last, or to the end
+  int first = 0, last = 6;
 };
 
-/// The `wanted` rows of  to = T · from · Tᵀ  for each of the channels, where T is Output finished by `end`. from and to: where
-/// the channels of each element lie, row by row.
+/// The `wanted` rows of  T · from · Tᵀ  for each of the channels, where T is Output finished by `end`. from and to: where the
+/// channels of each element lie, row by row; `to` begins with the first wanted row.
 template <typename T, Index bytes, typename S, typename From, typename To>
 RESIDUA_INLINE void transform(const From from, const To to, Index channels, const Epilogue<S> end, const Rows wanted) {
   typedef S V __attribute__((vector_size(bytes)));
@@ -141,7 +141,12 @@ RESIDUA_INLINE void transform(const From from, const To to, Index channels, cons
         const V bias = end.bias != nullptr ? *reinterpret_cast<const InMemory*>(end.bias + c) : V{};
         RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += bias;
         if (end.accumulate) {
-          RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] += *reinterpret_cast<const InMemory*>(to[i * m + j] + c);
+          const bool whole = channels - c >= lanes;  // what follows the last channel may be another thread's
+          S last[m][lanes];
+          for (int j = 0; !whole && j < m; ++j) copy_part<S>(to[i * m + j] + c, channels - c, last[j]);
+          RESIDUA_UNROLL for (int j = 0; j < m; ++j) {
+            row[j] += *reinterpret_cast<const InMemory*>(whole ? to[i * m + j] + c : last[j]);
+          }
         }
         if (end.relu) {
           RESIDUA_UNROLL for (int j = 0; j < m; ++j) row[j] = row[j] < 0 ? V{} : row[j];
