@@ -160,8 +160,9 @@ struct WinogradTaps {
     const Panels<S> all = panels();
     const Index column = all.first_column(panel), count = all.columns_of(panel), span = all.width_of(panel) * all.lanes;
     const auto transform = tile_transform<winograd::Taps, S>();
-    Tensor<S> scratch(Shape{9, rows_at_once, span});
+    Tensor<S> scratch(Shape{9, rows_at_once, span}, uninitialized);
     S* const near = scratch.data();
+    if (count < span) std::fill_n(near, 9 * rows_at_once * span, S(0));
     for (; first < last; first += rows_at_once) {
       const Index row_count = std::min(rows_at_once, last - first);
       const S* const corner = data + first * row_step + column * column_step;
