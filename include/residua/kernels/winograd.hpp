@@ -250,9 +250,10 @@ void winograd_convolution(const ChannelsOfImages<const S>& x, const WinogradGrou
   const Index at_once = std::min(count, tiles.at_once(cg, kg)), grain = at_once < count ? at_once : 8;
   WinogradWeights<S> own_weights(weights.taps, !weights.transformed && at_once < count ? groups : 0, count / at_once);
   const Index all_panels = groups * panels.count();
-  // Panels are shared out, one by one. Fewer than there are threads are not: all work on each. Nor are narrow groups, which are
-  // transformed back with one another.
-  const Index together = groups > 1 || all_panels < num_threads() ? all_panels : 1;
+  // Panels are done one by one, so that what is multiplied stays in the cache. But narrow groups are transformed back with one
+  // another; and where panels are all there is to share out, and fewer than threads, all threads work on each.
+  const bool too_few = at_once == count && all_panels < num_threads();
+  const Index together = groups > 1 || too_few ? all_panels : 1;
   // Rounds are done one after the other where blocks of them are enough for all threads: so each can ask for the next.
   const Index rounds = std::max<Index>(1, count / at_once / std::max(32, 8 * num_threads()));
   parallel_ranges(count, rounds * at_once, [&](Index block, Index block_end) {
