@@ -37,11 +37,11 @@ struct PixelUnits {
   }
 };
 
-/// What unit u reads, of images with H rows of `row` numbers, where its own rows are `step` apart; nothing where there is no
-/// such unit. A border that other units read too is left out.
+/// What unit u reads, of images with H rows of `row` numbers, where its own rows are `step` apart and each needs so many;
+/// nothing where there is no such unit, or most is skipped. A border that other units read too is left out.
 template <typename S>
-Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, Index row, Index step) {
-  if (u >= units.count()) return {};
+Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, Index row, Index step, Index needed) {
+  if (u >= units.count() || step > needed) return {};
   const auto [n0, n1, i0, i1] = units.unit(u);
   const Index first = std::min(n0 * H + i0 * step, units.N * H);
   return {images + first * row, std::min((n1 - n0) * (i1 - i0) * step, units.N * H - first) * row};
@@ -93,7 +93,7 @@ struct Correlation {
       const Windows<S> windows(x, H, W, C, n0, n1, {top, left}, {last_row, last_column}, reach);
       const detail::Scratch<Index> offset(tap_count);
       for (Index t = 0; t < tap_count; ++t) offset[t] = windows.offset(taps[2 * t], taps[2 * t + 1]);
-      const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0]);
+      const Ahead ahead = rows_of_unit(units, u + 1, x, H, W * C, step[0], reach[0] + 1);
       RowTable<S> rows((n1 - n0) * (i1 - i0) * J);
       for (Index n = n0; n < n1; ++n) {
         for (Index i = i0; i < i1; ++i) {

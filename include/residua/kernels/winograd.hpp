@@ -368,8 +368,7 @@ class WinogradWeightGradient {
   /// By how many threads each of the sums is made. To transform a part of each tile takes longer, so more of them must leave a
   /// quarter less to the one that has the most to do.
   static int shares_of(Index parts) {
-    const bool alone = detail::parallel_place().of > 0 || detail::off_pool();  // as inside of a parallel_for
-    const Index threads = alone ? 1 : num_threads();
+    const Index threads = detail::threads_here();
     if (parts == 1 && threads > 3) return 1;
     const auto work = [&](Index shares) { return (parts * shares + threads - 1) / threads * 6 / shares; };  // sixths of a sum
     int best = 1;
