@@ -279,18 +279,14 @@ class ThreadPool {
   std::exception_ptr error_;
 };
 
+/// How many threads a parallel_for called here has, where no other is running: one, inside of another or off the pool.
+inline int threads_here() { return parallel_place().of > 0 || off_pool() ? 1 : ThreadPool::instance().threads(); }
+
 }  // namespace detail
 
 /// How many threads work on one call. Changes speed, never a bit of a result.
 /// Default: OMP_NUM_THREADS where it is set, else the number of cores the process may use.
 inline int num_threads() { return detail::ThreadPool::instance().threads(); }
-
-namespace detail {
-
-/// How many would work on a parallel_for called here: one inside of another.
-inline int threads_here() { return parallel_place().of > 0 || off_pool() ? 1 : num_threads(); }
-
-}  // namespace detail
 
 /// Throws Error for fewer than one thread, or from inside a parallel_for. Waits for a running call to end.
 inline void set_num_threads(int threads) {

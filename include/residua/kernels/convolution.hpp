@@ -183,7 +183,7 @@ void convolution_weight_gradient(const S* x, const S* dy, S* dweight, const Conv
                                 dweight + first * kg * 9 * cg, count, forward_tiles(s)).run();
     });
   } else {
-    DirectWeightGradient<S>(x, dy, s).run(dweight);
+    DirectWeightGradient<S>(x, dy, dweight, s).run();
   }
 }
 

@@ -98,7 +98,7 @@ struct SumPart {
   Index tiles() const { return last_tile - tile; }
 
   /// The i-th of so many, cut along the side that leaves the least to each, with what it copies: to copy a panel takes two
-  /// thirds of a product, to copy a tile one.
+  /// thirds of a product, to copy a tile one third.
   SumPart part(Index i, Index count) const {
     const auto most = [&](Index all) { return (all + count - 1) / count; };
     const auto work = [](Index p, Index t) { return 3 * p * t + 2 * p + t; };
@@ -115,102 +115,117 @@ struct SumPart {
 /// dweight[k, r, s, c] = Σ_pixels dy[p, k] · x[p·stride − padding + (r, s)·dilation, c].   Assigned, not added.
 ///
 /// Where the weights are few and the pixels many, these are dealt to 8 to 16 partial sums, which are added in order at the end.
-/// Else there is one sum. Two or three threads make a part of it each, from what they copy themselves; more share out each
+/// Else there is one sum. Up to three threads make a part of it each, from what they copy themselves; more share out each
 /// unit of pixels by panels of x and, where those are few, by tiles of dy. What many tiles read is copied first, since
 /// columns of pixels far apart would push each other out of the cache.
 template <typename S>
 class DirectWeightGradient {
  public:
-  DirectWeightGradient(const S* x, const S* dy, const ConvolutionShape& s)
-      : x_(x), dy_(dy), s_(s), I_(s.out(0)), J_(s.out(1)), cg_(s.C / s.groups), kg_(s.K / s.groups), row_(s.taps() * cg_),
+  DirectWeightGradient(const S* x, const S* dy, S* dweight, const ConvolutionShape& s)
+      : x_(x), dy_(dy), dweight_(dweight), s_(s), J_(s.out(1)), kg_(s.K / s.groups), row_(s.taps() * (s.C / s.groups)),
         panels_(row_, micro_kernels<S>().widest_outer), rows_(micro_kernels<S>().outer_rows[panels_.width - 1]),
         tiles_((kg_ + rows_ - 1) / rows_), copies_(tiles_ >= 4 || J_ == 1),
-        units_(s.N, I_, J_, copies_ ? 256 : std::max(s.C, s.K)), room_(units_.images * units_.rows * J_) {}
+        units_(s.N, s.out(0), J_, copies_ ? 256 : std::max(s.C, s.K)), room_(units_.images * units_.rows * J_) {}
 
-  void run(S* dweight) const {
+  void run() const {
     const Index size = s_.K * row_, count = units_.count(), threads = detail::threads_here();
-    if (count == 0) std::fill_n(dweight, size, S(0));
+    if (count == 0) std::fill_n(dweight_, size, S(0));
     const Index parts = size <= 65536 && count >= 8 ? std::min<Index>(count, 16) : 1;
     const bool apart = parts > 1 || threads <= 3;  // each thread works by itself
-    const Index cuts = parts == 1 && apart && s_.N * I_ * J_ * size >= Index{1} << 22 ? threads : 1;  // of the one sum
+    const Index cuts = parts == 1 && apart && s_.multiply_adds() >= worth_sharing ? threads : 1;  // of the one sum
     Tensor<S> sums(Shape{parts - 1, size}, uninitialized);  // the first is dweight itself
     S* const others = sums.data();
-    const auto sum_of = [&](Index part) { return part == 0 ? dweight : others + (part - 1) * size; };
+    const auto sum_of = [&](Index part) { return part == 0 ? dweight_ : others + (part - 1) * size; };
     parallel_for(parts * cuts, [&](Index job) {
       const Index part = job / cuts;
       const SumPart own = SumPart{0, s_.groups * panels_.count(), 0, tiles_}.part(job % cuts, cuts);
       add_units(part * count / parts, (part + 1) * count / parts, own, apart, sum_of(part));
     });
-    for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight, sum_of(part));
+    for (Index part = 1; part < parts; ++part) add_range<S>(size, dweight_, sum_of(part));
   }
 
  private:
+  static constexpr Index worth_sharing = Index{1} << 22;  // multiply-adds
+
+  /// A unit of pixels, and what is asked for meanwhile: what the next one reads.
+  struct Unit {
+    PixelUnits::Unit unit;
+    Index pixels;
+    const S* dy;  // its rows, which follow each other
+    Ahead x_ahead, dy_ahead;
+  };
+  Unit unit(Index u) const {
+    const Index I = units_.I;
+    const PixelUnits::Unit own = units_.unit(u);
+    return {own, (own.n1 - own.n0) * (own.i1 - own.i0) * J_, dy_ + (own.n0 * I + own.i0) * J_ * s_.K,
+            rows_of_unit(units_, u + 1, x_, s_.H, s_.W * s_.C, s_.stride[0], s_.kernel[0]),
+            rows_of_unit(units_, u + 1, dy_, I, J_ * s_.K, 1, 1)};
+  }
+
+  /// Where the copy of a tile lies: a part's, group by group.
+  struct Copies {
+    S* data;
+    Index first_group, first_tile, tiles, step;
+    S* of(Index g, Index tile) const { return data + ((g - first_group) * tiles + tile - first_tile) * step; }
+  };
+
   /// A part of the sum over some units of pixels, assigned; `apart` says not to look for other threads.
   void add_units(Index first, Index last, const SumPart& own, bool apart, S* sum) const {
     if (own.panels() * own.tiles() == 0) return;
-    const detail::OffPool alone(apart || room_ * s_.K * row_ < Index{1} << 22);
+    const detail::OffPool alone(apart || room_ * s_.K * row_ < worth_sharing);
+    const Index first_group = own.panel / panels_.count(), groups = (own.last_panel - 1) / panels_.count() + 1 - first_group;
     const Index shares = apart ? 1 : std::clamp<Index>(16 / own.panels(), 1, own.tiles());  // of each panel
-    const Index pieces = apart ? 1 : std::clamp<Index>(16 / s_.groups, 1, own.tiles());     // of what is copied of a group
-    const Index jobs = own.panels() * shares, first_group = own.panel / panels_.count();
-    Tensor<S> copies(Shape{copies_ ? s_.groups * tiles_ : 0, tile_step()}, uninitialized);
-    S* const copy = copies.data();
+    const Index lines = own.tiles() * rows_ * Index(sizeof(S)) / 64;                        // of a group's pixel
+    const Index pieces = apart ? 1 : std::clamp<Index>(16 / groups, 1, std::max<Index>(1, lines));  // of its copy
+    const Index jobs = own.panels() * shares, step = room_ * rows_ + panels_.lanes;
+    Tensor<S> memory(Shape{copies_ ? groups * own.tiles() : 0, step}, uninitialized);
+    const Copies copies{memory.data(), first_group, own.tile, own.tiles(), step};
     for (Index u = first; u < last; ++u) {
+      const Unit now = unit(u);
       if (copies_) {
-        parallel_for(((own.last_panel - 1) / panels_.count() + 1 - first_group) * pieces, [&](Index i) {
-          copy_dy(units_.unit(u), first_group + i / pieces, own.part_of_tiles(i % pieces, pieces), copy);
+        parallel_for(groups * pieces, [&](Index i) {
+          const Index g = first_group + i / pieces;
+          const SumPart piece = own.part_of_tiles(i % pieces, pieces);
+          copy_tiles(now.dy + g * kg_ + piece.tile * rows_, s_.K, now.pixels, piece.tiles(), rows_, copies.of(g, piece.tile),
+                     step);
         });
       }
       parallel_ranges(jobs, apart ? jobs : (jobs + 15) / 16, [&](Index begin, Index end) {
         Tensor<S> x_copy(Shape{room_ + 1, panels_.width * panels_.lanes}, uninitialized);
         for (Index i = begin; i < end; ++i) {
-          // In the order of the shares, as the copies were made: a thread reads most of what it copied itself.
-          const SumPart share = own.part_of_tiles(i / own.panels(), shares);
-          add_panel(u, own, own.panel + i % own.panels(), share.tile, share.last_tile, copy, x_copy.data(), u > first, sum);
+          add_panel(now, own, own.panel + i % own.panels(), own.part_of_tiles(i / own.panels(), shares), copies, x_copy.data(),
+                    u > first, sum);
         }
       });
     }
   }
 
-  /// Copies tiles of group g.
-  void copy_dy(const PixelUnits::Unit& unit, Index g, const SumPart& part, S* copy) const {
-    copy_tiles(dy_of(unit) + g * kg_ + part.tile * rows_, s_.K, pixels_of(unit), part.tiles(), rows_,
-               copy + (g * tiles_ + part.tile) * tile_step(), tile_step());
-  }
-
-  /// Adds the products of a panel with some tiles, over the pixels of unit u, to the sum.
-  void add_panel(Index u, const SumPart& own, Index panel, Index tile, Index last_tile, const S* copy, S* x_copy,
+  /// Adds the products of a panel with a share of the tiles, over a unit's pixels, to the sum.
+  void add_panel(const Unit& now, const SumPart& own, Index panel, const SumPart& share, const Copies& copies, S* x_copy,
                  bool accumulate, S* sum) const {
-    const PixelUnits::Unit unit = units_.unit(u);
-    const Ahead dy_ahead = rows_of_unit(units_, u + 1, dy_, I_, J_ * s_.K, 1, 1);
-    const Ahead x_ahead = rows_of_unit(units_, u + 1, x_, s_.H, s_.W * s_.C, s_.stride[0], s_.kernel[0]);
     const Index g = panel / panels_.count(), p = panel % panels_.count(), width = panels_.width_of(p);
     const Index column = panels_.first_column(p), columns = panels_.columns_of(p), span = width * panels_.lanes;
-    copy_patches(x_, s_, unit, patch_runs(s_, g, column, column + columns), span, x_copy);
-    for (; tile < last_tile; ++tile) {
+    const auto kernel = micro_kernels<S>().outer[panels_.width - 1][width - 1];
+    copy_patches(x_, s_, now.unit, patch_runs(s_, g, column, column + columns), span, x_copy);
+    for (Index tile = share.tile; tile < share.last_tile; ++tile) {
       const Index k = tile * rows_, step = (panel - own.panel) * own.tiles() + tile - own.tile;
-      // Asks for what the next unit reads: in even steps of dy, in the others of x.
-      const Ahead ahead = (step % 2 == 0 ? dy_ahead : x_ahead).part(step / 2, (own.panels() * own.tiles() + 1) / 2);
-      const S* const of_tile = copies_ ? copy + (g * tiles_ + tile) * tile_step() : dy_of(unit) + g * kg_ + k;
-      micro_kernels<S>().outer[panels_.width - 1][width - 1](
-          of_tile, copies_ ? rows_ : s_.K, x_copy, span, pixels_of(unit), sum + (g * kg_ + k) * row_ + column, row_,
-          std::min(rows_, kg_ - k), columns, accumulate, ahead.runs(1, pixels_of(unit) / products_an_ask).next());
+      // Asks in even steps for dy's, in the others for x's.
+      const Ahead ahead = (step % 2 == 0 ? now.dy_ahead : now.x_ahead).part(step / 2, (own.panels() * own.tiles() + 1) / 2);
+      kernel(copies_ ? copies.of(g, tile) : now.dy + g * kg_ + k, copies_ ? rows_ : s_.K, x_copy, span, now.pixels,
+             sum + (g * kg_ + k) * row_ + column, row_, std::min(rows_, kg_ - k), columns, accumulate,
+             ahead.runs(1, now.pixels / products_an_ask).next());
     }
   }
 
-  Index pixels_of(const PixelUnits::Unit& unit) const { return (unit.n1 - unit.n0) * (unit.i1 - unit.i0) * J_; }
-  /// Where the unit's rows begin, which follow each other.
-  const S* dy_of(const PixelUnits::Unit& unit) const { return dy_ + (unit.n0 * I_ + unit.i0) * J_ * s_.K; }
-  /// From one tile's copy to the next.
-  Index tile_step() const { return room_ * rows_ + panels_.lanes; }
-
   const S *x_, *dy_;
+  S* dweight_;
   ConvolutionShape s_;
-  Index I_, J_, cg_, kg_, row_;  // numbers of the results' rows and columns, of a group's channels, of a weight's row
-  Panels<S> panels_;             // of a row, for each group
-  Index rows_, tiles_;           // of dy's channels: in a tile, and tiles of a group
-  bool copies_;                  // whether dy is copied
+  Index J_, kg_, row_;  // pixels in a row of results, channels of a group of them, numbers in a weight's row
+  Panels<S> panels_;    // of such a row, for each group
+  Index rows_, tiles_;  // of dy's channels: in a tile; tiles of a group
+  bool copies_;         // whether dy is copied
   PixelUnits units_;
-  Index room_;                   // for the pixels of a unit
+  Index room_;  // for the pixels of a unit
 };
 
 /// c (M, N) = aᵀ · b,  a (K, M), b (K, N): the weight gradient of a convolution of 1 × 1 taps over K images of one pixel.
@@ -218,7 +233,7 @@ template <typename S>
 void matmul_at(ConstMatrixMap<S> a, ConstMatrixMap<S> b, MatrixMap<S> c) {
   const ConvolutionShape shape{.N = a.rows(), .H = 1, .W = 1, .C = b.cols(), .K = a.cols(), .kernel = {1, 1},
                                .stride = {1, 1}, .padding = {0, 0}, .dilation = {1, 1}, .groups = 1};
-  DirectWeightGradient<S>(b.data(), a.data(), shape).run(c.data());
+  DirectWeightGradient<S>(b.data(), a.data(), c.data(), shape).run();
 }
 
 }  // namespace residua::inline RESIDUA_ABI::kernels
