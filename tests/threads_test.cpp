@@ -1,12 +1,16 @@
 // The pool of threads.
 #include <atomic>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <residua/core/threads.hpp>
 
@@ -149,6 +153,46 @@ TEST_F(Threads, NumberMayChangeWhileOthersCall) {
     ASSERT_EQ(sum, 190);
   }
   other.join();
+}
+
+// Its parent's threads are not there, nor will they ever leave what they wait on.
+TEST_F(Threads, AForkedChildHasItsOwn) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer has no threads in a forked child";
+#endif
+  set_num_threads(3);
+  parallel_for(100, [](Index) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // they go to sleep
+  const pid_t child = fork();
+  if (child == 0) {
+    int ran = num_threads() == 3;
+    for (int threads : {3, 2, 4}) {
+      set_num_threads(threads);
+      std::mutex mutex;
+      std::set<std::thread::id> seen;
+      std::atomic<int> blocks = 0;
+      parallel_for(40, [&](Index) {
+        ++blocks;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        std::lock_guard lock(mutex);
+        seen.insert(std::this_thread::get_id());
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      ran += blocks == 40 && seen.size() > 1;
+    }
+    std::exit(ran);
+  }
+  int status = 0;
+  pid_t ended = 0;
+  for (int tenths = 0; ended == 0 && tenths < 300; ++tenths) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ended = waitpid(child, &status, WNOHANG);
+  }
+  if (ended == 0) kill(child, SIGKILL);
+  ASSERT_EQ(ended, child) << "it hangs";
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 4);
+  parallel_for(100, [](Index) {});  // the parent goes on
 }
 
 TEST_F(Threads, NumberIsChecked) {

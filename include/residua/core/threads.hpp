@@ -14,11 +14,10 @@
 #include <type_traits>
 #include <utility>
 #if defined(__linux__)
-#include <pthread.h>
 #include <sched.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
+#include <pthread.h>
 #endif
 
 #include <residua/core/eigen.hpp>
@@ -93,12 +92,9 @@ class OtherCore {
 class ThreadPool {
  public:
   // Not inlined: how a pool is made would stand wherever one is used.
-  [[gnu::noinline]] static ThreadPool& instance() {
-    static ThreadPool pool;
-    return pool;
-  }
+  [[gnu::noinline]] static ThreadPool& instance() { return *owner().pool; }
 
-  ThreadPool() : threads_(default_threads()) {}
+  explicit ThreadPool(int threads, ThreadPool* parents = nullptr) : parents_(parents), threads_(threads) {}
   ~ThreadPool() { stop(); }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -127,7 +123,7 @@ class ThreadPool {
       error_ = nullptr;
       open_ = true;
       for (Index i = 1; i <= workers_; ++i) {
-        if (member(i).asleep && started_by_ == process()) member(i).core.ask(member(i).thread);
+        if (member(i).asleep) member(i).core.ask(member(i).thread);
       }
       job_.fetch_add(1, std::memory_order_release);  // last: who waits for it takes the mutex at once
     }
@@ -155,6 +151,25 @@ class ThreadPool {
     bool asleep = false;
   };
 
+  /// The process's pool. A forked child gets one of its own, and leaves its parent's as it was: there the threads are, and to
+  /// wait for them, or to destroy what they wait on, would be to wait for ever.
+  struct Owner {
+    ThreadPool* pool = new ThreadPool(default_threads());
+
+    Owner() {
+#if defined(__unix__) || defined(__APPLE__)
+      pthread_atfork(nullptr, nullptr, [] { owner().pool = new ThreadPool(owner().pool->threads(), owner().pool); });
+#endif
+    }
+    ~Owner() { delete pool; }
+    Owner(const Owner&) = delete;
+    Owner& operator=(const Owner&) = delete;
+  };
+  static Owner& owner() {
+    static Owner the_owner;
+    return the_owner;
+  }
+
   static int default_threads() {
     if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
       const int threads = std::atoi(wanted);
@@ -167,21 +182,12 @@ class ThreadPool {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
 
-  static long process() {
-#if defined(__unix__) || defined(__APPLE__)
-    return static_cast<long>(getpid());
-#else
-    return 0;
-#endif
-  }
-
   static bool inside() { return parallel_place().of > 0; }
 
   Member& member(Index i) { return members_[static_cast<std::size_t>(i)]; }
 
   void start() {
     stopping_ = false;
-    started_by_ = process();
     const std::uint64_t job = job_.load(std::memory_order_relaxed);
     const auto all = static_cast<std::uint32_t>(threads());
     members_.reset(new Member[all]);
@@ -201,13 +207,7 @@ class ThreadPool {
       job_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    for (Index i = 1; i <= workers_; ++i) {
-      if (started_by_ == process()) {
-        member(i).thread.join();
-      } else {
-        member(i).thread.detach();  // after a fork the threads are the parent's
-      }
-    }
+    for (Index i = 1; i <= workers_; ++i) member(i).thread.join();
     workers_ = 0;
   }
 
@@ -264,11 +264,11 @@ class ThreadPool {
     for (int spin = 0; spin < 10'000 && condition(); ++spin) pause_briefly();
   }
 
+  [[maybe_unused]] ThreadPool* parents_;  // in a forked child, so that it is not lost
   std::mutex busy_;  // held by the one caller whose job the pool runs
   std::atomic<int> threads_;
   std::unique_ptr<Member[]> members_;
   Index all_ = 0, workers_ = 0;  // members; those whose threads run, numbers 1 … workers
-  long started_by_ = 0;  // the process
 
   std::mutex mutex_;  // guards all below but the atomics
   std::condition_variable wake_, idle_;
@@ -285,7 +285,8 @@ inline int threads_here() { return parallel_place().of > 0 || off_pool() ? 1 : T
 }  // namespace detail
 
 /// How many threads work on one call. Changes speed, never a bit of a result.
-/// Default: OMP_NUM_THREADS where it is set, else the number of cores the process may use.
+/// Default: OMP_NUM_THREADS where it is set, else the number of cores the process may use. A forked child has as many, of its
+/// own.
 inline int num_threads() { return detail::ThreadPool::instance().threads(); }
 
 /// Throws Error for fewer than one thread, or from inside a parallel_for. Waits for a running call to end.
