@@ -37,11 +37,11 @@ struct PixelUnits {
   }
 };
 
-/// What unit u reads, of images with H rows of `row` numbers, where its own rows are `step` apart and each reads so many;
+/// What unit u reads, of images with H rows of `row` numbers, where its own rows are `step` apart and each spans so many;
 /// nothing where there is no such unit, or where rows are skipped. A border that other units read too is left out.
 template <typename S>
-Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, Index row, Index step, Index read) {
-  if (u >= units.count() || step > read) return {};
+Ahead rows_of_unit(const PixelUnits& units, Index u, const S* images, Index H, Index row, Index step, Index span) {
+  if (u >= units.count() || step > span) return {};
   const auto [n0, n1, i0, i1] = units.unit(u);
   const Index first = std::min(n0 * H + i0 * step, units.N * H);
   return {images + first * row, std::min((n1 - n0) * (i1 - i0) * step, units.N * H - first) * row};

@@ -158,7 +158,7 @@ class DirectWeightGradient {
     const Index I = units_.I;
     const PixelUnits::Unit own = units_.unit(u);
     return {own, (own.n1 - own.n0) * (own.i1 - own.i0) * J_, dy_ + (own.n0 * I + own.i0) * J_ * s_.K,
-            rows_of_unit(units_, u + 1, x_, s_.H, s_.W * s_.C, s_.stride[0], s_.kernel[0]),
+            rows_of_unit(units_, u + 1, x_, s_.H, s_.W * s_.C, s_.stride[0], (s_.kernel[0] - 1) * s_.dilation[0] + 1),
             rows_of_unit(units_, u + 1, dy_, I, J_ * s_.K, 1, 1)};
   }
 
